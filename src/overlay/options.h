@@ -1,0 +1,53 @@
+// What an overlay is made of, as typed values. Parsing of `-o` text is in src/cli/; checks that need the disk
+// (does the layer exist, is workdir on upper's device) are made by Overlay::create, which names the option and
+// the path in its error. Threads: a plain value.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vellum::overlay {
+
+enum class XinoMode { kOff, kAuto, kOn };
+enum class RedirectDir { kOff, kOn, kCopy, kFollow, kNofollow };
+enum class WhiteoutStyle { kAuto, kDevice, kDotWh, kXattr };
+// Where owner, mode and type are kept when the upper cannot hold them itself.
+enum class XattrPermissions { kOff, kPrivileged, kContainers };
+
+// `length` ids starting at `on_disk` are presented as those starting at `presented`. Ranges may end at 2^32-1.
+struct IdRange {
+  std::uint32_t on_disk = 0;
+  std::uint32_t presented = 0;
+  std::uint64_t length = 0;
+};
+
+struct Options {
+  std::vector<std::string> lower_dirs;  // topmost first
+  std::string upper_dir;                // empty: read-only
+  std::string work_dir;
+
+  std::vector<IdRange> uid_map, gid_map;
+  bool squash_to_root = false;
+  std::optional<std::uint32_t> squash_to_uid, squash_to_gid;
+
+  double timeout_seconds = 1e9;
+  bool fsync = true;
+  bool is_volatile = false;
+  bool writeback = true;
+  bool no_xattrs = false;
+  bool no_acl = false;
+  bool user_xattr = false;  // overlay xattrs under user.overlay. even as root
+  bool metacopy = false;
+  bool static_nlink = false;
+  bool ino32 = false;
+  bool fast_ino = false;
+  bool nfs_filehandles = false;
+  XattrPermissions xattr_permissions = XattrPermissions::kOff;
+  XinoMode xino = XinoMode::kAuto;
+  RedirectDir redirect_dir = RedirectDir::kOff;
+  WhiteoutStyle whiteouts = WhiteoutStyle::kAuto;
+};
+
+}  // namespace vellum::overlay
