@@ -1,0 +1,99 @@
+#!/bin/bash
+# Builds and runs every test. The last line is `N passed, N failed[, N skipped]`, counted over single cases.
+#
+# Stages: release (all tests), asan-ubsan and tsan (the tests that fit them), clang (compiles with -Wthread-safety),
+# fuzz (each target for FUZZ_SECONDS), package (builds, installs, tries and removes the .deb).
+# `scripts/test.sh release tsan` runs only those two.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+jobs=${JOBS:-$(nproc)}
+fuzz_seconds=${FUZZ_SECONDS:-20}
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(release asan-ubsan tsan clang fuzz package)
+
+out=$PWD/build/test-results
+rm -rf "$out"
+mkdir -p "$out"
+
+build() { # PRESET
+  run_quietly "$out/$1-configure.log" cmake --preset "$1" &&
+    run_quietly "$out/$1-build.log" cmake --build --preset "$1" -j "$jobs"
+}
+
+# Runs ctest in a preset's build and prints "PASSED FAILED SKIPPED", counted over cases. Further arguments go to ctest.
+run_ctest() { # PRESET ARGS...
+  local preset=$1 status=0
+  shift
+  # Without address randomisation: with as many random bits as today's kernels use, g++ 12's TSan cannot map its shadow.
+  setarch -R ctest --test-dir "build/$preset" --output-junit "$out/$preset.xml" --output-on-failure --no-tests=error \
+    --test-output-size-passed 50000000 --test-output-size-failed 50000000 "$@" > "$out/$preset-ctest.log" 2>&1 || status=$?
+  python3 scripts/count_tests.py "$out/$preset.xml" --ctest-status "$status" --log "$out/$preset-ctest.log"
+}
+
+# Sanitizers slow real mounts down several times: whole programs, and tests that measure time or memory, stay out.
+unfit_for_sanitizers='programs|slow|no-sanitizers'
+
+stage_release() { build release && run_ctest release; }
+stage_asan-ubsan() { build asan-ubsan && run_ctest asan-ubsan -LE "$unfit_for_sanitizers"; }
+stage_tsan() { build tsan && run_ctest tsan -LE "$unfit_for_sanitizers"; }
+stage_clang() { build clang && echo "1 0 0"; }
+stage_package() { run_quietly "$out/package.log" scripts/test-package.sh && echo "1 0 0"; }
+
+stage_fuzz() {
+  [ -f tests/fuzz/CMakeLists.txt ] || { echo "0 0 0"; return; }
+  build fuzz || return 1
+  local passed=0 failed=0 target name
+  while read -r target; do
+    name=$(basename "$target")
+    local work=$out/$name
+    mkdir -p "$work/new"
+    local corpus=("$work/new")
+    local kept=tests/fuzz/corpus/${name%_fuzz}
+    [ -d "$kept" ] && corpus+=("$kept")
+    if "$target" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$work/" \
+      "${corpus[@]}" > "$work/log" 2>&1; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+      tail -n 30 "$work/log" >&2
+      echo "${red}fuzz target $name failed;${plain} what it failed on is in $work" >&2
+    fi
+  done < <(find build/fuzz -type f -name '*_fuzz' -perm -u+x | sort)
+  echo "$passed $failed 0"
+}
+
+total_passed=0 total_failed=0 total_skipped=0
+report=''
+started=$SECONDS
+for stage in "${stages[@]}"; do
+  declare -F "stage_$stage" > /dev/null || { echo "no such stage: $stage" >&2; exit 2; }
+  echo "${bold}${blue}== $stage${plain}"
+  stage_started=$SECONDS
+  if ! counts=$("stage_$stage"); then
+    # A stage that broke down before it could count anything.
+    counts=${counts##*$'\n'}
+    [[ $counts =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || counts='0 1 0'
+  fi
+  read -r passed failed skipped <<< "${counts##*$'\n'}"
+  total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
+  colour=$green
+  [ "$failed" -eq 0 ] || colour=$red
+  line=$(printf '%-12s %6d passed %6d failed %6d skipped %8s' "$stage" "$passed" "$failed" "$skipped" "$(minutes $((SECONDS - stage_started)))")
+  report+="  $colour$line$plain"$'\n'
+  echo "   $colour$line$plain"
+done
+
+echo
+echo "${bold}Summary${plain} (logs: build/test-results)"
+printf '%s' "$report"
+echo "  in all $(minutes $((SECONDS - started)))"
+echo
+verdict=0
+if [ "$total_failed" -gt 0 ] || [ "$total_passed" -eq 0 ]; then verdict=1; fi
+if [ "$verdict" -eq 0 ]; then echo "${green}${bold}All tests hold.${plain}"; else echo "${red}${bold}Some tests failed.${plain}"; fi
+last="$total_passed passed, $total_failed failed"
+[ "$total_skipped" -eq 0 ] || last+=", $total_skipped skipped"
+echo "$last"
+exit "$verdict"
