@@ -1,0 +1,71 @@
+// One directory of the stack: its root fd, what was learnt of its file system, and the marks that overlay
+// implementations leave on the objects in it. A layer is opened once; paths in it are resolved beneath the root.
+// Threads: immutable after creation.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "sys/file.h"
+
+namespace vellum::overlay {
+
+using DirFd = std::shared_ptr<const sys::UniqueFd>;
+using LayerIndex = std::uint16_t;  // 0: upper, 1...: lower layers, topmost first
+
+struct Layer {
+  LayerIndex index = 0;
+  std::string path;  // as the user gave it, for messages
+  DirFd root;
+  dev_t device = 0;
+  std::uint64_t fs_id = 0;
+  bool has_xattrs = false;
+};
+
+// Opens a layer's root. `index` 0 is upper.
+Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs);
+
+// Where an object came from before copy-up, so that its inode number outlives the mount.
+struct Origin {
+  std::uint64_t fs_id = 0;
+  std::uint64_t ino = 0;
+};
+
+// What the extended attributes of one object in one layer say. All styles are read.
+struct Marks {
+  bool opaque = false;            // a directory that hides those below it
+  bool xattr_whiteouts = false;   // a directory with whiteouts in xattr form (opaque=x)
+  bool whiteout = false;          // an empty file that is a whiteout in xattr form
+  bool metacopy = false;          // a file whose data is in a layer below
+  bool impure = false;            // a directory with copied-up objects in it
+  bool has_override = false;      // owner and mode are in an override attribute
+  std::optional<std::string> redirect;
+  std::optional<Origin> origin;
+  bool has_acl = false;
+  bool has_capability = false;
+};
+Result<Marks> read_marks(const Layer& layer, sys::FdRef dir, const char* name);
+
+// The names of the marks this mount writes: trusted.overlay.X as root, user.overlay.X otherwise.
+class MarkNames {
+ public:
+  explicit MarkNames(bool trusted) : prefix_(trusted ? "trusted.overlay." : "user.overlay.") {}
+  std::string operator()(std::string_view mark) const { return prefix_ + std::string(mark); }
+
+ private:
+  std::string prefix_;
+};
+std::string format_origin(const Origin& origin);
+
+constexpr std::string_view kDotWh = ".wh.";
+constexpr std::string_view kDotWhOpaque = ".wh..wh..opq";
+
+// Names starting with ".wh." are whiteouts of the AUFS style and never shown.
+inline bool is_dot_wh(std::string_view name) { return name.starts_with(kDotWh); }
+inline bool is_device_whiteout(const sys::Statx& st) { return S_ISCHR(st.mode) && st.rdev == 0; }
+
+}  // namespace vellum::overlay

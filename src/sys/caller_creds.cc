@@ -1,0 +1,88 @@
+#include "sys/caller_creds.h"
+
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+
+namespace vellum::sys {
+namespace {
+
+struct ThreadState {
+  ThreadState() {
+    // An own fs_struct: umask(2) then concerns this thread only. It fails in no case that matters: at worst
+    // the umask is shared with the thread that made us, which has been set to 0 as well.
+    ::unshare(CLONE_FS);
+    ::umask(0);
+    int bits = ::prctl(PR_GET_SECUREBITS);
+    if (bits >= 0) ::prctl(PR_SET_SECUREBITS, static_cast<unsigned long>(bits) | SECBIT_NO_SETUID_FIXUP);
+    uid = ::geteuid();
+    gid = ::getegid();
+  }
+  std::uint32_t uid, gid;
+  mode_t umask_now = 0;
+};
+
+ThreadState& state() {
+  thread_local ThreadState instance;
+  return instance;
+}
+
+}  // namespace
+
+CallerCreds::CallerCreds(std::uint32_t uid, std::uint32_t gid, mode_t umask) {
+  ThreadState& thread = state();
+  if (gid != thread.gid) {
+    ::setfsgid(gid);
+    switched_gid_ = static_cast<std::uint32_t>(::setfsgid(static_cast<gid_t>(-1))) == gid;
+    owned_ = owned_ && switched_gid_;
+  }
+  if (uid != thread.uid) {
+    ::setfsuid(uid);
+    switched_uid_ = static_cast<std::uint32_t>(::setfsuid(static_cast<uid_t>(-1))) == uid;
+    owned_ = owned_ && switched_uid_;
+  }
+  if (umask != thread.umask_now) {
+    ::umask(umask);
+    thread.umask_now = umask;
+  }
+}
+
+CallerCreds::~CallerCreds() {
+  ThreadState& thread = state();
+  if (switched_uid_) ::setfsuid(thread.uid);
+  if (switched_gid_) ::setfsgid(thread.gid);
+  // Whatever else this thread creates (work files, whiteouts) says its exact mode.
+  if (thread.umask_now != 0) {
+    ::umask(0);
+    thread.umask_now = 0;
+  }
+}
+
+Privileges privileges() {
+  Privileges result;
+  result.euid = ::geteuid();
+  result.egid = ::getegid();
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2]{};
+  if (::syscall(SYS_capget, &header, data) == 0) {
+    result.sys_admin_here = ((data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0);
+  }
+  // The initial user namespace maps every id onto itself.
+  unsigned inside = 1, outside = 1, length = 0;
+  if (std::unique_ptr<FILE, int (*)(FILE*)> map(std::fopen("/proc/self/uid_map", "re"), &std::fclose); map) {
+    if (std::fscanf(map.get(), "%u %u %u", &inside, &outside, &length) != 3) length = 0;
+  }
+  bool initial = inside == 0 && outside == 0 && length == 4294967295U;
+  result.sys_admin = result.sys_admin_here && initial;
+  return result;
+}
+
+}  // namespace vellum::sys

@@ -1,0 +1,40 @@
+// Makes what this thread creates belong to somebody else, for one scope: fsuid, fsgid and umask.
+//
+// So a file is born with its final owner, group, inherited ACL and mode in one system call, and no crash can
+// leave it with the daemon's. Capabilities stay (SECBIT_NO_SETUID_FIXUP), so permission checks of the real
+// directory do not get in the way of what the kernel has already allowed on the mount.
+// Needs CAP_SETUID/CAP_SETGID for foreign ids: owned() says whether the scope got them.
+// Threads: affects the calling thread only. Source: credentials(7), setfsuid(2), unshare(2) CLONE_FS.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace vellum::sys {
+
+class CallerCreds {
+ public:
+  CallerCreds(std::uint32_t uid, std::uint32_t gid, mode_t umask);
+  ~CallerCreds();
+  CallerCreds(const CallerCreds&) = delete;
+  CallerCreds& operator=(const CallerCreds&) = delete;
+
+  // Whether objects made now belong to (uid, gid). If not, the creator must chown them.
+  bool owned() const { return owned_; }
+
+ private:
+  bool owned_ = true;
+  bool switched_uid_ = false;
+  bool switched_gid_ = false;
+};
+
+// The effective capabilities of this process that decide what an overlay may do.
+struct Privileges {
+  bool sys_admin = false;       // CAP_SYS_ADMIN in the initial user namespace: trusted.* works
+  bool sys_admin_here = false;  // in the current user namespace
+  std::uint32_t euid = 0, egid = 0;
+};
+Privileges privileges();
+
+}  // namespace vellum::sys
