@@ -1,4 +1,4 @@
-#include "sys/socket.h"
+#include "sys/packet_socket.h"
 
 #include <sys/socket.h>
 

@@ -1,0 +1,185 @@
+#include "fuse/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "base/log.h"
+#include "fuse/worker.h"
+#include "sys/thread.h"
+
+namespace vellum::fuse {
+
+Session::Session(Filesystem& filesystem, SessionOptions options)
+    : filesystem_(filesystem), options_(std::move(options)) {}
+
+Session::~Session() = default;
+
+Status Session::run(std::unique_ptr<Channel> channel, unsigned threads) {
+  const Status status = serve(std::move(channel), std::max(threads, 1U));
+  if (agreement_.connection.minor != 0) filesystem_.destroy();
+  // The last descriptors: if the mount is still there, the kernel ends its connection now.
+  const MutexLock lock(mutex_);
+  channel_.reset();
+  for (const auto& worker : workers_) worker->close_channel();
+  return status;
+}
+
+Status Session::serve(std::shared_ptr<Channel> channel, unsigned threads) {
+  const auto add_worker = [this](std::shared_ptr<Channel> own) {
+    const MutexLock lock(mutex_);
+    return workers_.emplace_back(std::make_unique<Worker>(*this, std::move(own))).get();
+  };
+  {
+    const MutexLock lock(mutex_);
+    channel_ = channel;
+    transport_ = channel->name();
+  }
+  Worker* const first = add_worker(channel);
+  if (const Status status = first->serve_init(); !status) {
+    if (status.error() == ECANCELED) return {};
+    return status;
+  }
+  if (options_.on_ready) options_.on_ready();
+
+  std::atomic<int> failure{0};
+  const auto work = [this, &failure](Worker* worker) {
+    const Status status = worker->serve();
+    if (status) return;
+    failure.store(status.error().value());
+    // Nobody should wait for requests that this thread no longer takes.
+    stop();
+  };
+  std::vector<std::jthread> others;
+  others.reserve(threads - 1);
+  for (unsigned i = 1; i < threads; ++i) {
+    std::shared_ptr<Channel> own = channel;
+    if (auto clone = channel->clone()) own = std::move(*clone);
+    others.emplace_back([worker = add_worker(std::move(own)), &work] {
+      sys::name_this_thread("fuse");
+      work(worker);
+    });
+  }
+  work(first);
+  others.clear();
+  if (failure.load() != 0) return fail(failure.load());
+  return {};
+}
+
+void Session::stop() {
+  stopping_.store(true);
+  const auto anyone_left = [this] {
+    const MutexLock lock(mutex_);
+    // Not any_of: each must be woken.
+    bool left = false;
+    for (const auto& worker : workers_) left = worker->try_wake() || left;
+    return left;
+  };
+  // A wake-up can come a moment before its target falls asleep, so it is repeated.
+  while (anyone_left()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+void Session::publish(const Agreement& agreement) {
+  agreement_ = agreement;
+  const MutexLock lock(mutex_);
+  published_ = agreement.connection;
+}
+
+Connection Session::connection() const {
+  const MutexLock lock(mutex_);
+  return published_;
+}
+
+SessionStats Session::stats() const {
+  SessionStats sum;
+  std::array<OperationStats, abi::kOpcodeLimit> operations;
+  const MutexLock lock(mutex_);
+  for (const auto& worker : workers_) worker->counters().add_to(sum, operations);
+  for (std::uint32_t opcode = 0; opcode < abi::kOpcodeLimit; ++opcode) {
+    if (operations[opcode].count == 0) continue;
+    operations[opcode].name = opcode_name(opcode);
+    sum.operations.push_back(std::move(operations[opcode]));
+  }
+  sum.notifications = notifications_.load();
+  sum.open_backing = open_backing_.load();
+  sum.threads = static_cast<unsigned>(workers_.size());
+  sum.minor = published_.minor;
+  sum.transport = transport_;
+  return sum;
+}
+
+std::shared_ptr<Channel> Session::first_channel() const {
+  const MutexLock lock(mutex_);
+  return channel_;
+}
+
+Status Session::notify(abi::NotifyCode code, const void* body, std::size_t size, const std::string_view* name) {
+  const auto channel = first_channel();
+  if (!channel) return fail(ENODEV);
+  static constexpr char kZero = 0;
+  const std::size_t name_size = name != nullptr ? name->size() + 1 : 0;
+  const abi::OutHeader header{.length = static_cast<std::uint32_t>(sizeof(abi::OutHeader) + size + name_size),
+                              .error = static_cast<std::int32_t>(code),
+                              .unique = 0};
+  iovec parts[4] = {{const_cast<abi::OutHeader*>(&header), sizeof header}, {const_cast<void*>(body), size}, {}, {}};
+  std::size_t count = size > 0 ? 2 : 1;
+  if (name != nullptr) {
+    parts[count++] = {const_cast<char*>(name->data()), name->size()};
+    parts[count++] = {const_cast<char*>(&kZero), 1};
+  }
+  notifications_.fetch_add(1, std::memory_order_relaxed);
+  const Status sent = channel->send(std::span(parts, count));
+  if (log::debug_enabled())
+    log::debug("notify code={} {} -> {}", header.error, name != nullptr ? *name : std::string_view(),
+               sent ? "OK" : sent.error().message());
+  return sent;
+}
+
+Status Session::inval_attr(NodeId node) {
+  const abi::NotifyInvalInode body{.node = raw(node), .offset = -1, .length = 0};
+  return notify(abi::NotifyCode::kInvalInode, &body, sizeof body, nullptr);
+}
+
+Status Session::inval_data(NodeId node, std::int64_t offset, std::int64_t length) {
+  const abi::NotifyInvalInode body{.node = raw(node), .offset = offset, .length = length};
+  return notify(abi::NotifyCode::kInvalInode, &body, sizeof body, nullptr);
+}
+
+Status Session::inval_entry(NodeId parent, std::string_view name) {
+  const abi::NotifyInvalEntry body{
+      .parent = raw(parent), .name_length = static_cast<std::uint32_t>(name.size()), .flags = 0};
+  return notify(abi::NotifyCode::kInvalEntry, &body, sizeof body, &name);
+}
+
+Status Session::delete_entry(NodeId parent, NodeId child, std::string_view name) {
+  const abi::NotifyDelete body{.parent = raw(parent),
+                               .child = raw(child),
+                               .name_length = static_cast<std::uint32_t>(name.size()),
+                               .padding = 0};
+  return notify(abi::NotifyCode::kDelete, &body, sizeof body, &name);
+}
+
+Status Session::resend() {
+  const auto channel = first_channel();
+  if (!channel) return fail(ENODEV);
+  if (!agreement_.resend()) return fail(EOPNOTSUPP);
+  return notify(abi::NotifyCode::kResend, nullptr, 0, nullptr);
+}
+
+Result<std::int32_t> Session::open_backing(int fd) {
+  const auto channel = first_channel();
+  if (!channel) return fail(ENODEV);
+  const auto id = channel->open_backing(sys::FdRef(fd));
+  if (id) open_backing_.fetch_add(1, std::memory_order_relaxed);
+  return id;
+}
+
+Status Session::close_backing(std::int32_t backing_id) {
+  const auto channel = first_channel();
+  if (!channel) return fail(ENODEV);
+  const Status closed = channel->close_backing(backing_id);
+  if (closed) open_backing_.fetch_sub(1, std::memory_order_relaxed);
+  return closed;
+}
+
+}  // namespace vellum::fuse

@@ -1,0 +1,81 @@
+// The server's side of the protocol: agrees on it with the kernel (or a Client), reads requests on several threads,
+// calls the Filesystem, answers, and notifies. It knows nothing of layers, mounts or options.
+//
+// Life: make it, then run() on the thread that may block. run() answers INIT (calling Filesystem::init and then
+// on_ready), serves until the connection ends or stop() is called, joins its workers, calls Filesystem::destroy.
+// Replies that the kernel no longer wants are undone: counted lookups are forgotten, opened handles released.
+//
+// Threads: run() once; everything else from any thread at any time. stop() must not be called from inside a
+// Filesystem operation or on_ready. Errors: those of the channel; a failing request is answered, never fatal.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "fuse/channel.h"
+#include "fuse/filesystem.h"
+#include "fuse/negotiate.h"
+#include "fuse/stats.h"
+
+namespace vellum::fuse {
+
+struct SessionOptions {
+  Wishes wishes;
+  std::function<void()> on_ready;  // INIT was answered: the mount is usable
+};
+
+class Worker;
+
+class Session final : public Notifier {
+ public:
+  explicit Session(Filesystem& filesystem, SessionOptions options = {});
+  ~Session() override;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Serves with `threads` threads, the calling one among them. Success: unmounted, or stopped.
+  Status run(std::unique_ptr<Channel> channel, unsigned threads);
+  // Ends run() even while the mount is busy; returns once no worker takes requests any more.
+  void stop();
+
+  SessionStats stats() const;
+  // What was agreed; minor is 0 before INIT was answered.
+  Connection connection() const;
+
+  Status inval_attr(NodeId node) override;
+  Status inval_data(NodeId node, std::int64_t offset, std::int64_t length) override;
+  Status inval_entry(NodeId parent, std::string_view name) override;
+  Status delete_entry(NodeId parent, NodeId child, std::string_view name) override;
+  Result<std::int32_t> open_backing(int fd) override;
+  Status close_backing(std::int32_t backing_id) override;
+  // Has every unanswered request sent again, to whoever reads now. EOPNOTSUPP before 7.40.
+  Status resend();
+
+ private:
+  friend class Worker;
+
+  Status serve(std::shared_ptr<Channel> channel, unsigned threads);
+  Status notify(abi::NotifyCode code, const void* body, std::size_t size, const std::string_view* name);
+  std::shared_ptr<Channel> first_channel() const;
+  void publish(const Agreement& agreement);
+
+  Filesystem& filesystem_;
+  const SessionOptions options_;
+  Agreement agreement_;  // written while INIT is answered, by the only worker there is then
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::uint64_t> notifications_{0}, open_backing_{0};
+
+  mutable Mutex mutex_;
+  std::shared_ptr<Channel> channel_ VELLUM_GUARDED_BY(mutex_);
+  const char* transport_ VELLUM_GUARDED_BY(mutex_) = "";
+  Connection published_ VELLUM_GUARDED_BY(mutex_);  // agreement_.connection for other threads
+  std::vector<std::unique_ptr<Worker>> workers_ VELLUM_GUARDED_BY(mutex_);
+};
+
+}  // namespace vellum::fuse

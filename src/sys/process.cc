@@ -1,0 +1,118 @@
+#include "sys/process.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+
+#include "base/scope.h"
+
+namespace vellum::sys {
+
+Result<Child> start_program(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
+                            FdRef inherited) {
+  auto [reader, writer] = TRY(make_pipe());
+  std::vector<char*> argv, envp;
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  for (const auto& variable : extra_environment) envp.push_back(const_cast<char*>(variable.c_str()));
+  for (char** variable = ::environ; *variable != nullptr; ++variable) envp.push_back(*variable);
+  envp.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  if (const int error = ::posix_spawn_file_actions_init(&actions); error != 0) return fail(error);
+  const auto free_actions = on_exit([&actions] { ::posix_spawn_file_actions_destroy(&actions); });
+  // Standard error first: descriptor 3 may be the pipe itself, and is then replaced.
+  int error = ::posix_spawn_file_actions_adddup2(&actions, writer.raw(), STDERR_FILENO);
+  constexpr int kInherited = 3;
+  if (error == 0 && inherited) error = ::posix_spawn_file_actions_adddup2(&actions, inherited.raw(), kInherited);
+  if (error != 0) return fail(error);
+
+  posix_spawnattr_t attributes;
+  if ((error = ::posix_spawnattr_init(&attributes)) != 0) return fail(error);
+  const auto free_attributes = on_exit([&attributes] { ::posix_spawnattr_destroy(&attributes); });
+  // Signals that we block or ignore are not the program's business.
+  sigset_t none, defaults;
+  sigemptyset(&none);
+  sigemptyset(&defaults);
+  sigaddset(&defaults, SIGPIPE);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  Child child;
+  error = ::posix_spawnp(&child.pid, argv[0], &actions, &attributes, argv.data(), envp.data());
+  if (error != 0) return fail(error);
+  child.errors = std::move(reader);
+  return child;
+}
+
+Result<ChildExit> wait_for(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return fail_errno();
+  }
+  if (WIFEXITED(status)) return ChildExit{.exited = true, .code = WEXITSTATUS(status)};
+  return ChildExit{.exited = false, .code = WTERMSIG(status)};
+}
+
+std::string read_to_end(FdRef pipe, std::size_t limit) {
+  std::string text;
+  std::array<char, 512> buffer;
+  while (text.size() < limit) {
+    const ssize_t got = ::read(pipe.raw(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    text.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  return text;
+}
+
+Status write_all(FdRef pipe, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(pipe.raw(), bytes.data(), bytes.size());
+    if (put < 0) {
+      if (errno == EINTR) continue;
+      return fail_errno();
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno();
+  return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+Result<pid_t> fork_child() {
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno();
+  return pid;
+}
+
+void new_session() { ::setsid(); }
+
+Status change_to_root_directory() {
+  if (::chdir("/") != 0) return fail_errno();
+  return {};
+}
+
+Status standard_streams_to_null() {
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) return fail_errno();
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::dup2(null.raw(), stream) < 0) return fail_errno();
+  return {};
+}
+
+void exit_now(int code) { ::_exit(code); }
+
+std::uint32_t effective_uid() { return ::geteuid(); }
+std::uint32_t effective_gid() { return ::getegid(); }
+
+}  // namespace vellum::sys

@@ -1,0 +1,28 @@
+// Signals as something to wait for. block_signals() must run before the first thread is made (threads inherit).
+// Threads: a SignalQueue is read by one thread; interrupt() may be called by any.
+#pragma once
+
+#include <initializer_list>
+
+#include "base/result.h"
+#include "sys/fd.h"
+
+namespace vellum::sys {
+
+Status block_signals(std::initializer_list<int> signals);
+void ignore_broken_pipes();  // SIGPIPE
+
+class SignalQueue {
+ public:
+  static Result<SignalQueue> create(std::initializer_list<int> signals);
+  // Waits for the next signal; 0 once interrupt() was called.
+  Result<int> next();
+  void interrupt();
+
+ private:
+  SignalQueue(UniqueFd signals, UniqueFd interrupted)
+      : signals_(std::move(signals)), interrupted_(std::move(interrupted)) {}
+  UniqueFd signals_, interrupted_;
+};
+
+}  // namespace vellum::sys
