@@ -1,0 +1,36 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "differential.h"
+#include "parameters.h"
+
+namespace vellum::random_test {
+namespace {
+
+// The same operations on an overlay and on a plain directory: same errors, same answers, same tree.
+TEST(Differential, OverlayBehavesAsAPlainDirectory) {
+  const Backend backend = tested_backend();
+  if (!available(backend)) GTEST_FAIL() << name_of(backend) << " is not available (VELLUM_BIN unset?)";
+  const Parameters& run = parameters();
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  std::uint64_t done = 0;
+  for (; run.sequences == 0 ? seconds() < run.seconds : done < run.sequences; ++done) {
+    const std::uint64_t seed = run.seed + done;
+    Random random(seed);
+    Case test = random_case(random, backend);
+    const std::string failure = run_case(test, backend, random, run.ops);
+    if (failure.empty()) continue;
+    const auto [smaller, how] = shrink(test, backend, 20);
+    GTEST_FAIL() << "replay with: --backend " << name_of(backend) << " --seed " << seed << " --sequences 1 --ops "
+                 << run.ops << "\n  " << failure << "\nshrunk to:\n"
+                 << describe(smaller) << "  " << how;
+  }
+  fmt::print("{} sequences of {} operations on {} from seed {} in {:.1f} s\n", done, run.ops, name_of(backend),
+             run.seed, seconds());
+}
+
+}  // namespace
+}  // namespace vellum::random_test
