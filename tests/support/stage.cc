@@ -82,6 +82,11 @@ void make_places() {
   must(::chmod("/mnt/dev/fuse", 0666), "chmod /mnt/dev/fuse");
   must(::mount("/mnt/dev/fuse", "/dev/fuse", nullptr, MS_BIND, nullptr), "bind /dev/fuse");
 
+  // fusermount3 wants a name for the plain user.
+  must_run("{ cat /etc/passwd; echo 'vellum-test:x:" + std::to_string(kPlainUid) + ":" + std::to_string(kPlainGid) +
+           "::/:/bin/false'; } >/mnt/dev/passwd");
+  must(::mount("/mnt/dev/passwd", "/etc/passwd", nullptr, MS_BIND, nullptr), "bind /etc/passwd");
+
   make_disk("ext4", "mkfs.ext4 -q -I 256 -E lazy_itable_init=1,root_owner=0:0", "2G", "");
   make_disk("xfs", "mkfs.xfs -q -m reflink=1", "512M", "");
   make_disk("btrfs", "mkfs.btrfs -q", "512M", ",user_subvol_rm_allowed");
