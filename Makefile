@@ -22,8 +22,7 @@ deps: ## Install what building and testing need (Debian 12, root)
 	@scripts/install-deps.sh all
 
 build: ## Build the PRESET (release)
-	@cmake --preset $(PRESET) > build-$(PRESET).log 2>&1 || { cat build-$(PRESET).log; rm -f build-$(PRESET).log; exit 1; }
-	@rm -f build-$(PRESET).log
+	@cmake --preset $(PRESET) > /dev/null
 	@cmake --build --preset $(PRESET) -j $(JOBS)
 
 unit: build ## Build and run the unit tests only

@@ -1,0 +1,25 @@
+# `cpack -G DEB`: one package with the runtime component (scripts/make-deb.sh calls it).
+set(CPACK_PACKAGE_NAME vellum)
+set(CPACK_PACKAGE_VENDOR "the vellum authors")
+set(CPACK_PACKAGE_CONTACT "the vellum authors <vellum@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "union file systems in user space, a drop-in for fuse-overlayfs")
+set(CPACK_PACKAGE_DESCRIPTION "Shows several directories as one tree and writes changes to the topmost,
+without kernel overlayfs and without root. Takes fuse-overlayfs's command line,
+so container engines and build tools use it as it is.")
+set(CPACK_RESOURCE_FILE_LICENSE "${PROJECT_SOURCE_DIR}/LICENSE")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+
+set(CPACK_COMPONENTS_ALL runtime)
+set(CPACK_COMPONENTS_GROUPING ALL_COMPONENTS_IN_ONE)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION admin)
+set(CPACK_DEBIAN_PACKAGE_DEPENDS fuse3)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+if(VELLUM_PEER_LINKS_IN_BIN)
+  set(CPACK_DEBIAN_PACKAGE_PROVIDES fuse-overlayfs)
+  set(CPACK_DEBIAN_PACKAGE_CONFLICTS fuse-overlayfs)
+  set(CPACK_DEBIAN_PACKAGE_REPLACES fuse-overlayfs)
+endif()
+include(CPack)

@@ -1,0 +1,87 @@
+# bash completion for vellum and for its fuse-overlayfs face
+
+_vellum_overlay_options='lowerdir= upperdir= workdir= uidmapping= gidmapping= squash_to_root squash_to_uid=
+squash_to_gid= xattr_permissions= redirect_dir= metacopy= whiteouts= xino= userxattr volatile fsync= timeout=
+writeback= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
+atime noatime diratime nodiratime sync dirsync allow_other allow_root default_permissions auto_unmount context=
+fsname= subtype= threaded= max_threads= clone_fd max_write= max_background= debug'
+
+# Completes the last part of a comma-separated -o list.
+_vellum_option_list() {
+  local list=$1 before='' part words
+  part=$list
+  if [[ $list == *,* ]]; then
+    before=${list%,*},
+    part=${list##*,}
+  fi
+  case $part in
+    lowerdir=* | upperdir=* | workdir=*)
+      local name=${part%%=*} path=${part#*=} head=''
+      if [[ $path == *:* ]]; then
+        head=${path%:*}:
+        path=${path##*:}
+      fi
+      compopt -o nospace
+      mapfile -t COMPREPLY < <(compgen -d -S / -P "$before$name=$head" -- "$path")
+      ;;
+    redirect_dir=*) words='off on copy follow nofollow' ;;
+    metacopy=*) words='on off' ;;
+    whiteouts=*) words='auto device dotwh xattr' ;;
+    xino=*) words='off auto on' ;;
+    xattr_permissions=*) words='0 1 2' ;;
+    fsync=* | writeback=* | noxattrs=* | fast_ino=* | threaded=*) words='0 1' ;;
+    *)
+      compopt -o nospace
+      mapfile -t COMPREPLY < <(compgen -P "$before" -W "$_vellum_overlay_options" -- "$part")
+      ;;
+  esac
+  if [[ -n ${words:-} ]]; then
+    mapfile -t COMPREPLY < <(compgen -P "$before${part%%=*}=" -W "$words" -- "${part#*=}")
+  fi
+  # Readline replaces only what is behind the last '=' or ':' when those break words.
+  local breaks=$list
+  if [[ $COMP_WORDBREAKS == *:* && $breaks == *[:=]* ]]; then
+    local drop=${breaks%"${breaks##*[:=]}"} i
+    for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=${COMPREPLY[i]#"$drop"}; done
+  fi
+}
+
+_vellum_overlay() {
+  local current=$1 previous=$2
+  # The -o list as typed, though '=' and ':' cut it into several words.
+  local line=${COMP_LINE:0:COMP_POINT} typed
+  typed=${line##*[[:space:]]}
+  local rest=${line%"$typed"}
+  rest=${rest%"${rest##*[![:space:]]}"}
+  if [[ $rest == *[[:space:]]-o ]]; then
+    _vellum_option_list "$typed"
+  elif [[ $current == -* ]]; then
+    mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o -h -V --debug --help --version' -- "$current")
+  elif [[ $previous != -o ]]; then
+    compopt -o dirnames
+  fi
+}
+
+_vellum() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  COMPREPLY=()
+  if [[ $COMP_CWORD -eq 1 ]]; then
+    mapfile -t COMPREPLY < <(compgen -W 'overlay stats --help --version' -- "$current")
+  elif [[ ${COMP_WORDS[1]} == overlay ]]; then
+    _vellum_overlay "$current" "$previous"
+  elif [[ ${COMP_WORDS[1]} == stats ]]; then
+    if [[ $current == -* ]]; then
+      mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$current")
+    else
+      compopt -o dirnames
+    fi
+  fi
+}
+
+_fuse_overlayfs() {
+  COMPREPLY=()
+  _vellum_overlay "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+}
+
+complete -F _vellum vellum
+complete -F _fuse_overlayfs fuse-overlayfs

@@ -1,0 +1,26 @@
+# fish completion for vellum and for its fuse-overlayfs face
+
+set -l overlay_options lowerdir= upperdir= workdir= uidmapping= gidmapping= squash_to_root squash_to_uid= squash_to_gid= \
+    xattr_permissions={0,1,2} redirect_dir={off,on,copy,follow,nofollow} metacopy={on,off} \
+    whiteouts={auto,device,dotwh,xattr} xino={off,auto,on} userxattr volatile fsync={0,1} timeout= writeback={0,1} \
+    noxattrs={0,1} noacl static_nlink ino32_t fast_ino={0,1} nfs_filehandles ro rw suid nosuid dev nodev exec noexec atime noatime \
+    allow_other allow_root default_permissions auto_unmount context= fsname= subtype= threaded={0,1} max_threads= max_write=
+
+complete -c vellum -n __fish_use_subcommand -f -a overlay -d 'Mount layers as one tree'
+complete -c vellum -n __fish_use_subcommand -f -a stats -d 'Show the counters of a mount'
+complete -c vellum -n __fish_use_subcommand -f -s h -l help -d 'Print help'
+complete -c vellum -n __fish_use_subcommand -f -s V -l version -d 'Print version'
+complete -c vellum -n '__fish_seen_subcommand_from stats' -f -a '(__fish_complete_directories)'
+complete -c vellum -n '__fish_seen_subcommand_from stats' -l json -d 'Print JSON'
+
+complete -c vellum -n '__fish_seen_subcommand_from overlay' -f -a '(__fish_complete_directories)'
+complete -c vellum -n '__fish_seen_subcommand_from overlay' -s f -d 'Stay in the foreground'
+complete -c vellum -n '__fish_seen_subcommand_from overlay' -s d -l debug -d 'Log every request'
+complete -c vellum -n '__fish_seen_subcommand_from overlay' -s o -x -a "(__fish_append , $overlay_options)" -d 'Mount options'
+
+complete -c fuse-overlayfs -f -a '(__fish_complete_directories)'
+complete -c fuse-overlayfs -s f -d 'Stay in the foreground'
+complete -c fuse-overlayfs -s d -l debug -d 'Log every request'
+complete -c fuse-overlayfs -s h -l help -d 'Print help'
+complete -c fuse-overlayfs -s V -l version -d 'Print version'
+complete -c fuse-overlayfs -s o -x -a "(__fish_append , $overlay_options)" -d 'Mount options'
