@@ -45,6 +45,7 @@ std::string common_data(const MountOptions& options) {
   std::string data;
   if (options.default_permissions) data += ",default_permissions";
   if (options.allow_other) data += ",allow_other";
+  if (!options.selinux_context.empty()) data += fmt::format(",context=\"{}\"", options.selinux_context);
   if (options.max_read != 0) data += fmt::format(",max_read={}", options.max_read);
   return data;
 }
