@@ -3,8 +3,8 @@
 _vellum_overlay_options='lowerdir= upperdir= workdir= uidmapping= gidmapping= squash_to_root squash_to_uid=
 squash_to_gid= xattr_permissions= redirect_dir= metacopy= whiteouts= xino= userxattr volatile fsync= timeout=
 writeback= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
-atime noatime diratime nodiratime sync dirsync allow_other allow_root default_permissions auto_unmount context=
-fsname= subtype= threaded= max_threads= clone_fd max_write= max_background= debug'
+atime noatime diratime nodiratime sync dirsync allow_other default_permissions context=
+fsname= subtype= threaded= max_threads= max_write= max_background= debug'
 
 # Completes the last part of a comma-separated -o list.
 _vellum_option_list() {

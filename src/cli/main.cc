@@ -1,1 +1,61 @@
-int main() { return 0; }
+// One binary, several names: what it does follows from the name that it was called by, else from its first word.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/fuse_overlayfs_main.h"
+#include "cli/stats_main.h"
+#include "cli/version.h"
+
+namespace vellum::cli {
+namespace {
+
+// Names under which the binary is a drop-in for fuse-overlayfs, also as a helper of mount(8).
+constexpr std::array<std::string_view, 4> kOverlayNames{"fuse-overlayfs", "mount.fuse-overlayfs", "mount.vellum",
+                                                        "mount.fuse.vellum"};
+
+std::string base_name(std::string_view path) { return std::string(path.substr(path.rfind('/') + 1)); }
+
+int vellum_main(const std::vector<std::string>& arguments) {
+  // Behind `overlay` stands the mount-style command line, which has rules of its own.
+  if (!arguments.empty() && arguments.front() == "overlay") {
+    return fuse_overlayfs_main("vellum overlay", std::span(arguments).subspan(1));
+  }
+
+  CLI::App app("vellum: union file systems in user space", "vellum");
+  app.require_subcommand(1);
+  app.set_version_flag("-V,--version", "vellum " + vellum_version());
+  app.footer("The same binary called as fuse-overlayfs takes fuse-overlayfs's command line.\nSee vellum(1).");
+  app.add_subcommand("overlay", "Mount layers as one tree; same options as fuse-overlayfs (vellum overlay --help)");
+  StatsCommand stats;
+  CLI::App* stats_app = app.add_subcommand("stats", "Show the counters of a running mount");
+  stats_app->add_option("MOUNT", stats.mountpoint, "the mount's root directory")->required();
+  stats_app->add_flag("--json", stats.json, "print the counters as JSON");
+
+  // CLI11 takes its arguments last first.
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 1;
+  }
+  return run_stats(stats);
+}
+
+}  // namespace
+}  // namespace vellum::cli
+
+int main(int argc, char** argv) {
+  using namespace vellum::cli;
+  const std::span<char*> words(argv, static_cast<std::size_t>(argc));
+  const std::string name = words.empty() ? "vellum" : base_name(words.front());
+  const std::vector<std::string> arguments(words.begin() + (words.empty() ? 0 : 1), words.end());
+  if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
+  return vellum_main(arguments);
+}

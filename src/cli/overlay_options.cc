@@ -200,9 +200,13 @@ constexpr auto kRules = std::to_array<Rule>({
 
     // Who may use the mount, and how.
     {"allow_other", Argument::kNone, set_mount<&MountSettings::allow_other, true>},
-    {"allow_root", Argument::kNone, set_mount<&MountSettings::allow_root, true>},
+    {"allow_root", Argument::kNone,
+     [](OverlayCommand& c, std::string_view) -> Parsed<void> {
+       if (!c.mount.allow_other) c.warnings.emplace_back("allow_root: not supported; only the mount's owner gets in");
+       return {};
+     }},
     {"default_permissions", Argument::kNone, set_mount<&MountSettings::default_permissions, true>},
-    {"auto_unmount", Argument::kNone, set_mount<&MountSettings::auto_unmount, true>},
+    {"auto_unmount", Argument::kNone, accept},  // whatever ends the process, short of SIGKILL, unmounts
     {"ro", Argument::kNone, set_mount<&MountSettings::read_only, true>},
     {"rw", Argument::kNone, set_mount<&MountSettings::read_only, false>},
     {"suid", Argument::kNone, set_mount<&MountSettings::suid, true>},
@@ -224,6 +228,7 @@ constexpr auto kRules = std::to_array<Rule>({
      [](OverlayCommand& c, std::string_view v) { return store_path(c.mount.subtype, v); }},
     {"context", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) -> Parsed<void> {
+       if (v.empty() || v.find('"') != std::string_view::npos) return std::unexpected("expected a SELinux label");
        c.mount.selinux_context = std::string(v);
        return {};
      }},
@@ -239,18 +244,19 @@ constexpr auto kRules = std::to_array<Rule>({
     {"max_threads", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_threads, v); }},
     {"max_idle_threads", Argument::kRequired, accept},
-    {"clone_fd", Argument::kNone, set_mount<&MountSettings::clone_fd, true>},
     {"max_write", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_write, v); }},
     {"max_background", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_background, v); }},
-    {"splice_read", Argument::kNone, set_mount<&MountSettings::splice, true>},
-    {"splice_write", Argument::kNone, set_mount<&MountSettings::splice, true>},
-    {"splice_move", Argument::kNone, set_mount<&MountSettings::splice, true>},
-    {"no_splice_read", Argument::kNone, set_mount<&MountSettings::splice, false>},
-    {"no_splice_write", Argument::kNone, set_mount<&MountSettings::splice, false>},
+    // The session finds the best way itself.
+    {"clone_fd", Argument::kNone, accept},
+    {"splice_read", Argument::kNone, accept},
+    {"splice_write", Argument::kNone, accept},
+    {"splice_move", Argument::kNone, accept},
+    {"no_splice_read", Argument::kNone, accept},
+    {"no_splice_write", Argument::kNone, accept},
     {"no_splice_move", Argument::kNone, accept},
-    {"kernel_cache", Argument::kNone, set_mount<&MountSettings::kernel_cache, true>},
+    {"kernel_cache", Argument::kNone, accept},
     {"auto_cache", Argument::kNone, accept},
     {"noauto_cache", Argument::kNone, accept},
     {"big_writes", Argument::kNone, accept},

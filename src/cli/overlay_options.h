@@ -25,9 +25,7 @@ struct MountSettings {
   std::string selinux_context;
 
   bool allow_other = false;
-  bool allow_root = false;
   bool default_permissions = true;
-  bool auto_unmount = false;
   bool read_only = false;
   bool suid = false;
   bool dev = false;
@@ -38,9 +36,6 @@ struct MountSettings {
   bool dirsync = false;
 
   bool threaded = true;
-  bool clone_fd = true;
-  bool splice = true;
-  bool kernel_cache = true;
   bool passthrough = true;
   std::optional<std::uint32_t> max_threads, max_write, max_background;
 };

@@ -70,7 +70,7 @@ struct ProcPath {
 
 Result<UniqueFd> open_beneath_once(FdRef root, const char* path, int flags) {
   open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | O_NOFOLLOW);
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC | O_NOFOLLOW);
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   for (int tries = 0;; ++tries) {
     long fd = ::syscall(SYS_openat2, root.raw(), path, &how, sizeof how);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,5 +115,7 @@ void exit_now(int code) { ::_exit(code); }
 
 std::uint32_t effective_uid() { return ::geteuid(); }
 std::uint32_t effective_gid() { return ::getegid(); }
+
+void clear_umask() { ::umask(0); }
 
 }  // namespace vellum::sys

@@ -40,6 +40,8 @@ Result<pid_t> fork_child();
 void new_session();              // setsid
 Status change_to_root_directory();
 Status standard_streams_to_null();
+// Modes that a file system is asked for are complete: the process's own mask must take nothing away.
+void clear_umask();
 [[noreturn]] void exit_now(int code);  // without destructors or atexit
 std::uint32_t effective_uid();
 std::uint32_t effective_gid();

@@ -1,0 +1,16 @@
+// From a parsed command to a served mount: layers opened, mounted, in the background unless asked otherwise.
+//
+// The order matters. The process forks before it has any thread; the child opens the layers while the working
+// directory is still the caller's (layer paths may be relative), mounts, and only then tells the parent, which
+// exits with 0 when the mount is usable and with 1 when it is not. Nothing stays mounted after an error.
+#pragma once
+
+#include <string>
+
+#include "cli/overlay_options.h"
+
+namespace vellum::cli {
+
+int mount_overlay(const std::string& program, const OverlayCommand& command);
+
+}  // namespace vellum::cli
