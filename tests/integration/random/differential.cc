@@ -183,7 +183,7 @@ Case random_case(Random& random, Backend backend) {
                      .acls = false,
                      .special_xattrs = false,
                      .odd_names = false,
-                     .devices = true};
+                     .symlinks_in_layers = false};
   }
   test.has_upper_content = chance(random, 40);
   test.layers = random_layers(random, 2 + below(random, 4), test.features);

@@ -34,7 +34,8 @@ Features common_features(const Exchange& exchange) {
   features.hard_links = false;
   features.overlay_xattrs = false;
   const bool peer = exchange.writer == Backend::kPeer || exchange.reader == Backend::kPeer;
-  if (peer) features.odd_names = features.acls = features.special_xattrs = false;
+  // The peer follows a symlink of a lower layer that stands below a directory of a higher one.
+  if (peer) features.symlinks_in_layers = features.odd_names = features.acls = features.special_xattrs = false;
   return features;
 }
 

@@ -58,6 +58,7 @@ class Mount {
   std::string failure_;
   pid_t daemon_ = -1;
   bool mounted_ = false;
+  bool is_peer_ = false;
 };
 
 }  // namespace vellum::random_test

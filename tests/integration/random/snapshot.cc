@@ -71,11 +71,13 @@ class Walk {
     if (stream == nullptr) return odd(path, fmt::format("opendir: {}", std::strerror(errno)));
     std::vector<dirent> listed;
     std::map<std::string, int> times;
+    errno = 0;
     while (const dirent* entry = ::readdir(stream)) {
       if (times[entry->d_name]++ == 1) odd(path, fmt::format("lists {} more than once", quoted(entry->d_name)));
       const std::string_view name = entry->d_name;
       if (name != "." && name != "..") listed.push_back(*entry);
     }
+    if (errno != 0) odd(path, fmt::format("readdir: {}", std::strerror(errno)));
     ::closedir(stream);
     if (options_.strict && (!times.contains(".") || !times.contains(".."))) odd(path, "lists no . or ..");
     // One order for everyone, so that "first path of an inode" is the same on both sides.

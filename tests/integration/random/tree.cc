@@ -80,7 +80,7 @@ Kind random_kind(Random& random, const Features& features) {
   const auto roll = below(random, 100);
   if (roll < 45) return Kind::kFile;
   if (roll < 70) return Kind::kDirectory;
-  if (roll < 80) return Kind::kSymlink;
+  if (roll < 80) return features.symlinks_in_layers ? Kind::kSymlink : Kind::kFile;
   if (roll < 85) return Kind::kFifo;
   if (roll < 88 && features.devices) return Kind::kDevice;
   return Kind::kWhiteout;

@@ -53,6 +53,7 @@ struct Features {
   bool odd_names = true;
   bool long_names = true;  // of 255 bytes
   bool devices = true;
+  bool symlinks_in_layers = true;
 };
 
 const std::vector<std::string>& names(const Features& features);
