@@ -39,6 +39,16 @@ int vellum_main(const std::vector<std::string>& arguments) {
   stats_app->add_option("MOUNT", stats.mountpoint, "the mount's root directory")->required();
   stats_app->add_flag("--json", stats.json, "print the counters as JSON");
 
+  if (arguments.empty()) {
+    fmt::print(stderr, "{}", app.help());
+    return 1;
+  }
+  const std::string& word = arguments.front();
+  if (!word.starts_with('-') &&
+      app.get_subcommands([&word](CLI::App* each) { return each->check_name(word); }).empty()) {
+    fmt::print(stderr, "vellum: no command is named '{}' (try vellum --help)\n", word);
+    return 1;
+  }
   // CLI11 takes its arguments last first.
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

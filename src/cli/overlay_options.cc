@@ -378,7 +378,7 @@ Parsed<OverlayCommand> parse_overlay_command(std::span<const std::string> argume
   app.add_flag("-d,--debug", debug);
   app.add_flag("-s", single_threaded);
   app.add_flag("-n,-v", [](std::int64_t) {});  // mount(8) passes these to its helpers
-  app.add_option("-o", lists)->allow_extra_args(false);
+  app.add_option("-o", lists)->allow_extra_args(false)->type_name("OPTION[,OPTION...]");
   app.add_option("-t,-N", ignored_values)->allow_extra_args(false);  // as above, with a value
 
   // CLI11 takes its arguments last first.

@@ -11,12 +11,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string spaced(std::string name) {
+bool is_time(std::string_view name) { return name.ends_with("_ns"); }
+
+// The name as a label: without underscores, and with the unit in which its value is shown.
+std::string label(std::string name) {
+  if (is_time(name)) name.replace(name.size() - 2, 2, "us");
   std::ranges::replace(name, '_', ' ');
   return name;
 }
 
-std::string value_text(const Json& value) {
+std::string value_text(std::string_view name, const Json& value) {
+  if (is_time(name) && value.is_number()) return fmt::format("{:.1f}", value.get<double>() / 1000);
   if (value.is_string()) return value.get<std::string>();
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_number_float()) return fmt::format("{:.1f}", value.get<double>());
@@ -39,11 +44,12 @@ std::string table_text(const std::string& title, const Json& rows) {
       if (std::ranges::find(columns, name) == columns.end()) columns.push_back(name);
     }
   }
-  std::vector<std::vector<std::string>> lines(1, {spaced(title)});
-  for (const std::string& column : columns) lines[0].push_back(spaced(column));
+  std::vector<std::vector<std::string>> lines(1, {label(title)});
+  for (const std::string& column : columns) lines[0].push_back(label(column));
   for (const auto& [name, row] : rows.items()) {
     std::vector<std::string>& line = lines.emplace_back(1, name);
-    for (const std::string& column : columns) line.push_back(row.contains(column) ? value_text(row.at(column)) : "");
+    for (const std::string& column : columns)
+      line.push_back(row.contains(column) ? value_text(column, row.at(column)) : "");
   }
 
   std::vector<std::size_t> widths(columns.size() + 1, 0);
@@ -69,9 +75,9 @@ std::string section_text(const Json& object, const std::string& indent) {
     if (is_table(value)) {
       sections += table_text(name, value);
     } else if (value.is_object()) {
-      sections += fmt::format("\n{}{}\n{}", indent, spaced(name), section_text(value, indent + "  "));
+      sections += fmt::format("\n{}{}\n{}", indent, label(name), section_text(value, indent + "  "));
     } else {
-      scalars += fmt::format("{}{:<{}}  {}\n", indent, spaced(name), width, value_text(value));
+      scalars += fmt::format("{}{:<{}}  {}\n", indent, label(name), width, value_text(name, value));
     }
   }
   return scalars + sections;
