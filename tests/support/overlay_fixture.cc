@@ -254,12 +254,14 @@ OverlayFixture::OverlayFixture(const OverlaySpec& spec)
     : options_(spec.options), vellum_options_(spec.vellum_options), kernel_options_(spec.kernel_options) {
   Store upper_store = spec.upper_on == Store::kDefault ? default_upper_store() : spec.upper_on;
   place_ = fresh_dir(spec.lower_on);
-  std::vector<Tree> trees = spec.lowers.empty() ? std::vector<Tree>{spec.lower} : spec.lowers;
+  std::vector<Tree> trees = spec.lowers;
+  if (trees.empty() && (spec.below.empty() || !spec.lower.empty())) trees.push_back(spec.lower);
   for (std::size_t i = 0; i < trees.size(); ++i) {
     lowers_.push_back(place_ + "/lower" + std::to_string(i));
     EXPECT_OK(::mkdir(lowers_.back().c_str(), 0755));
     make_tree(lowers_.back(), trees[i]);
   }
+  for (const auto& dir : spec.below) lowers_.push_back(dir);
   if (!spec.read_only) {
     upper_place_ = fresh_dir(upper_store);
     upper_ = upper_place_ + "/upper";

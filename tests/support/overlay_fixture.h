@@ -69,7 +69,8 @@ std::string overlay_xattr(const std::string& name);
 
 struct OverlaySpec {
   Tree lower{};
-  std::vector<Tree> lowers{};  // instead of `lower`; topmost first
+  std::vector<Tree> lowers{};        // instead of `lower`; topmost first
+  std::vector<std::string> below{};  // directories that already exist, as the lowest layers
   Tree upper{};
   bool read_only = false;        // no upper layer
   std::string options{};         // for every backend, comma-separated

@@ -87,6 +87,9 @@ void make_places() {
            "::/:/bin/false'; } >/mnt/dev/passwd");
   must(::mount("/mnt/dev/passwd", "/etc/passwd", nullptr, MS_BIND, nullptr), "bind /etc/passwd");
 
+  must(::mkdir("/mnt/ramfs", 0755), "/mnt/ramfs");
+  must(::mount("ramfs", "/mnt/ramfs", "ramfs", 0, "mode=0755"), "mount ramfs");
+  must(::chown("/mnt/ramfs", store_owner(), store_owner()), "chown /mnt/ramfs");
   make_disk("ext4", "mkfs.ext4 -q -I 256 -E lazy_itable_init=1,root_owner=0:0", "2G", "");
   make_disk("xfs", "mkfs.xfs -q -m reflink=1", "512M", "");
   make_disk("btrfs", "mkfs.btrfs -q", "512M", ",user_subvol_rm_allowed");
@@ -258,6 +261,7 @@ std::string store_path(Store store) {
     case Store::kExt4: return "/mnt/ext4";
     case Store::kXfs: return "/mnt/xfs";
     case Store::kBtrfs: return "/mnt/btrfs";
+    case Store::kRamfs: return "/mnt/ramfs";
     case Store::kDefault:
     case Store::kTmpfs: break;
   }

@@ -1,6 +1,6 @@
 // The place where a test program that mounts things runs: a mount and a pid namespace of its own, with a fresh
-// /proc, a tmpfs at /mnt for everything it makes, small ext4, xfs and btrfs file systems on loop devices beneath
-// it, and the rights of the chosen backend (root, root of a user namespace, or a plain user). When the program
+// /proc, a tmpfs at /mnt for everything it makes, a ramfs and small ext4, xfs and btrfs file systems on loop devices
+// beneath it, and the rights of the chosen backend (root, root of a user namespace, or a plain user). When the program
 // ends, however it ends, its namespaces take every mount, loop device and daemon with them.
 #pragma once
 
@@ -15,8 +15,9 @@ namespace vellum::test {
 // tests in it and returns the exit status.
 int run_on_stage(int argc, char** argv);
 
-// Where a layer lies. kDefault is tmpfs, for an upper layer what VELLUM_TEST_UPPER names.
-enum class Store { kDefault, kTmpfs, kExt4, kXfs, kBtrfs };
+// Where a layer lies; ramfs is the one without xattrs. kDefault is tmpfs, for an upper layer what VELLUM_TEST_UPPER
+// names.
+enum class Store { kDefault, kTmpfs, kExt4, kXfs, kBtrfs, kRamfs };
 std::string store_path(Store store);
 // The store that kDefault means for an upper layer.
 Store default_upper_store();
