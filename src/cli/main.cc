@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cstdio>
+#include <exception>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,9 +65,15 @@ int vellum_main(const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   using namespace vellum::cli;
-  const std::span<char*> words(argv, static_cast<std::size_t>(argc));
-  const std::string name = words.empty() ? "vellum" : base_name(words.front());
-  const std::vector<std::string> arguments(words.begin() + (words.empty() ? 0 : 1), words.end());
-  if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
-  return vellum_main(arguments);
+  try {
+    const std::span<char*> words(argv, static_cast<std::size_t>(argc));
+    const std::string name = words.empty() ? "vellum" : base_name(words.front());
+    const std::vector<std::string> arguments(words.begin() + (words.empty() ? 0 : 1), words.end());
+    if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
+    return vellum_main(arguments);
+  } catch (const std::exception& error) {  // out of memory: no work is under way that could be saved
+    std::fputs(error.what(), stderr);
+    std::fputc('\n', stderr);
+    return 1;
+  }
 }
