@@ -95,13 +95,13 @@ struct Created {
 
 // Which parts setattr changes. An engaged optional is a change.
 struct SetAttr {
-  std::optional<std::uint32_t> mode;  // permission bits
-  std::optional<std::uint32_t> uid, gid;
-  std::optional<std::uint64_t> size;
-  std::optional<Timestamp> atime, mtime, ctime;
+  std::optional<std::uint32_t> mode = {};  // permission bits
+  std::optional<std::uint32_t> uid = {}, gid = {};
+  std::optional<std::uint64_t> size = {};
+  std::optional<Timestamp> atime = {}, mtime = {}, ctime = {};
   bool atime_now = false, mtime_now = false;
   bool kill_suidgid = false;  // the caller loses suid/sgid by this change (FATTR_KILL_SUIDGID)
-  std::optional<HandleId> handle;
+  std::optional<HandleId> handle = {};
 };
 
 struct Statfs {
@@ -144,7 +144,7 @@ struct IoctlRequest {
   std::uint64_t argument = 0;
   bool directory = false;
   bool compat32 = false;
-  std::span<const std::byte> in;
+  std::span<const std::byte> in = {};
   std::size_t out_size = 0;
 };
 struct IoctlReply {

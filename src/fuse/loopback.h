@@ -15,8 +15,8 @@ namespace vellum::fuse {
 class Loopback {
  public:
   struct Options {
-    SessionOptions session;
-    Client::Hello hello;
+    SessionOptions session = {};
+    Client::Hello hello = {};
     unsigned threads = 1;
     bool initialize = true;  // else call client().initialize() yourself
   };

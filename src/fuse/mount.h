@@ -17,11 +17,11 @@
 namespace vellum::fuse {
 
 struct MountOptions {
-  std::string mountpoint;
-  std::string subtype;  // the type shown is fuse.SUBTYPE; empty: fuse
-  std::string source;   // the first column of /proc/mounts; empty: the subtype, or "fuse"
+  std::string mountpoint = {};
+  std::string subtype = {};  // the type shown is fuse.SUBTYPE; empty: fuse
+  std::string source = {};   // the first column of /proc/mounts; empty: the subtype, or "fuse"
   std::string selinux_context = {};  // the label of every file; empty: what the policy says
-  sys::MountFlags flags;
+  sys::MountFlags flags = {};
   bool allow_other = false;
   bool default_permissions = true;
   std::uint32_t max_read = 0;  // 0: as large as negotiated

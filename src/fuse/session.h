@@ -26,8 +26,8 @@
 namespace vellum::fuse {
 
 struct SessionOptions {
-  Wishes wishes;
-  std::function<void()> on_ready;  // INIT was answered: the mount is usable
+  Wishes wishes = {};
+  std::function<void()> on_ready = {};  // INIT was answered: the mount is usable
 };
 
 class Worker;

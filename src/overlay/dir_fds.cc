@@ -59,9 +59,9 @@ void DirFdCache::clear() {
   }
 }
 
-std::size_t DirFdCache::size() {
+std::size_t DirFdCache::size() const {
   std::size_t total = 0;
-  for (Shard& home : shards_) {
+  for (const Shard& home : shards_) {
     MutexLock lock(home.mutex);
     total += home.recent.size();
   }

@@ -29,7 +29,7 @@ class DirFdCache {
 
   std::uint64_t hits() const { return hits_.load(std::memory_order_relaxed); }
   std::uint64_t misses() const { return misses_.load(std::memory_order_relaxed); }
-  std::size_t size();
+  std::size_t size() const;
 
  private:
   static constexpr std::size_t kShards = 8;
@@ -47,7 +47,7 @@ class DirFdCache {
     DirFd fd;
   };
   struct Shard {
-    Mutex mutex;
+    mutable Mutex mutex;
     std::list<Item> recent VELLUM_GUARDED_BY(mutex);  // most recently used first
     absl::flat_hash_map<Key, std::list<Item>::iterator> items VELLUM_GUARDED_BY(mutex);
   };

@@ -1,5 +1,8 @@
 #include "overlay/layer.h"
 
+#include <fmt/format.h>
+#include <sys/sysmacros.h>
+
 #include <charconv>
 
 #include "overlay/xattr_names.h"
@@ -18,11 +21,69 @@ std::optional<Origin> parse_origin(std::string_view text) {
 }
 
 bool is_override(std::string_view name) {
-  return name == "user.containers.override_stat" || name == "user.fuseoverlayfs.override_stat" ||
-         name == "security.fuseoverlayfs.override_stat";
+  return name == kOverrideContainers || name == kOverrideUser || name == kOverridePrivileged;
+}
+
+// Takes the text up to the next ':' off the front.
+std::string_view next_field(std::string_view& text) {
+  auto colon = text.find(':');
+  std::string_view field = text.substr(0, colon);
+  text.remove_prefix(colon == std::string_view::npos ? text.size() : colon + 1);
+  return field;
+}
+
+bool parse_number(std::string_view text, int base, std::uint32_t& out) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, base);
+  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+void parse_override_type(std::string_view type, sys::Statx& st) {
+  auto set = [&](mode_t format) { st.mode = (st.mode & 07777) | format; };
+  if (type == "file") return set(S_IFREG);
+  if (type == "dir") return set(S_IFDIR);
+  if (type == "symlink") return set(S_IFLNK);
+  if (type == "pipe") return set(S_IFIFO);
+  if (type == "socket") return set(S_IFSOCK);
+  bool block = type.starts_with("block-");
+  if (!block && !type.starts_with("char-")) return;
+  type.remove_prefix(block ? 6 : 5);
+  auto dash = type.find('-');
+  std::uint32_t major_number = 0, minor_number = 0;
+  if (dash == std::string_view::npos || !parse_number(type.substr(0, dash), 10, major_number) ||
+      !parse_number(type.substr(dash + 1), 10, minor_number)) {
+    return;
+  }
+  set(block ? S_IFBLK : S_IFCHR);
+  st.rdev = makedev(major_number, minor_number);
 }
 
 }  // namespace
+
+void parse_override(std::string_view value, sys::Statx& st) {
+  std::uint32_t uid = 0, gid = 0, mode = 0;
+  if (!parse_number(next_field(value), 10, uid) || !parse_number(next_field(value), 10, gid) ||
+      !parse_number(next_field(value), 8, mode)) {
+    return;
+  }
+  st.uid = uid;
+  st.gid = gid;
+  st.mode = (st.mode & S_IFMT) | (mode & 07777);
+  if (!value.empty()) parse_override_type(value, st);
+}
+
+std::string format_override(const sys::Statx& st) {
+  std::string type;
+  switch (st.mode & S_IFMT) {
+    case S_IFDIR: type = "dir"; break;
+    case S_IFLNK: type = "symlink"; break;
+    case S_IFIFO: type = "pipe"; break;
+    case S_IFSOCK: type = "socket"; break;
+    case S_IFBLK: type = fmt::format("block-{}-{}", major(st.rdev), minor(st.rdev)); break;
+    case S_IFCHR: type = fmt::format("char-{}-{}", major(st.rdev), minor(st.rdev)); break;
+    default: type = "file";
+  }
+  return fmt::format("{}:{}:{:o}:{}", st.uid, st.gid, st.mode & 07777, type);
+}
 
 std::string format_origin(const Origin& origin) {
   char text[40];
@@ -41,6 +102,11 @@ Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xat
   layer.device = st.dev;
   layer.fs_id = TRY(sys::fs_id(root));
   layer.has_xattrs = use_xattrs && sys::listxattr(root, "").has_value();
+  if (layer.has_xattrs) {
+    for (const char* name : {kOverrideContainers, kOverridePrivileged, kOverrideUser}) {
+      if (layer.override_name.empty() && sys::getxattr(root, "", name)) layer.override_name = name;
+    }
+  }
   layer.root = std::make_shared<const sys::UniqueFd>(std::move(root));
   return layer;
 }

@@ -24,10 +24,20 @@ struct Layer {
   dev_t device = 0;
   std::uint64_t fs_id = 0;
   bool has_xattrs = false;
+  // Owner, mode and type of objects are in this attribute (xattr_permissions, or found on the layer's root).
+  std::string override_name;
 };
+
+constexpr const char* kOverrideContainers = "user.containers.override_stat";
+constexpr const char* kOverrideUser = "user.fuseoverlayfs.override_stat";
+constexpr const char* kOverridePrivileged = "security.fuseoverlayfs.override_stat";
 
 // Opens a layer's root. `index` 0 is upper.
 Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs);
+
+// "uid:gid:octal mode[:type]" as fuse-overlayfs and containers/storage write it. parse changes what it names in st.
+void parse_override(std::string_view value, sys::Statx& st);
+std::string format_override(const sys::Statx& st);
 
 // Where an object came from before copy-up, so that its inode number outlives the mount.
 struct Origin {
@@ -61,11 +71,11 @@ class MarkNames {
 };
 std::string format_origin(const Origin& origin);
 
-constexpr std::string_view kDotWh = ".wh.";
-constexpr std::string_view kDotWhOpaque = ".wh..wh..opq";
+constexpr std::string_view kWhPrefix = ".wh.";
+constexpr std::string_view kWhOpaque = ".wh..wh..opq";
 
 // Names starting with ".wh." are whiteouts of the AUFS style and never shown.
-inline bool is_dot_wh(std::string_view name) { return name.starts_with(kDotWh); }
+inline bool is_dot_wh(std::string_view name) { return name.starts_with(kWhPrefix); }
 inline bool is_device_whiteout(const sys::Statx& st) { return S_ISCHR(st.mode) && st.rdev == 0; }
 
 }  // namespace vellum::overlay

@@ -2,8 +2,9 @@
 //
 //   1. Overlay::tree_mutex_   shared: every operation. Exclusive: rename and removal of directories, the only
 //                             changes of a directory's place in the tree. Under it no node lock is needed.
-//   2. Node::mutex of directories, as parents of the names being changed; two of them by ascending address.
-//   3. Node::mutex of non-directories (the objects named); two of them by ascending address.
+//   2. Node::mutex of a directory, as the parent of the names looked at or changed.
+//   3. Node::mutex of one of its children. Never a second parent or a second child: operations on two (rename) hold
+//      the tree exclusively.
 //   4. Leaves, which call nothing that locks: NodeTable shards and free list, DirFdCache shards, HandleTable
 //      shards, Handle::mutex, InodeNumbers, Overlay's maps.
 //

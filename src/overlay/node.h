@@ -48,16 +48,15 @@ struct Alias {
   std::string name;
 };
 
-// What few files have.
+// What few nodes have: hard links, metacopy files, and everything that was unlinked while in use.
 struct FileState {
-  sys::UniqueFd fd;              // a nameless node's object (O_PATH or better)
+  DirFd fd;                      // a nameless node's object (O_PATH or better)
   std::string work_name;         // an indexed hard link: its stable name in workdir
   std::int32_t lower_nlink = 0;  // an indexed hard link: its count of names in the merged tree
   bool nlink_known = false;      // lower_nlink stands instead of the real count
   std::vector<Alias> aliases;    // names beyond the first; guarded by the NodeTable
-  bool registered = false;       // in the NodeTable by (device, ino), because it has several links
-  dev_t device = 0;
-  std::uint64_t ino = 0;
+  // Under which the NodeTable knows it, because it has several links; guarded by the NodeTable.
+  std::vector<std::pair<dev_t, std::uint64_t>> inodes;
   // A metacopy file in upper or in `layer`: where its data is.
   bool metacopy = false;
   LayerIndex data_layer = 0;

@@ -99,6 +99,11 @@ NodeRef NodeTable::insert(NodeRef node, Node& parent, std::string_view name) {
   return node;
 }
 
+void NodeTable::name_again(Node& node, Node& parent, std::string_view name) {
+  place(node, parent, name);
+  node.nameless.store(false, std::memory_order_release);
+}
+
 NodeRef NodeTable::find(Node& parent, std::string_view name) {
   {
     Shard& home = shard(parent, name);
@@ -190,18 +195,19 @@ NodeRef NodeTable::find_inode(dev_t device, std::uint64_t ino) {
 
 void NodeTable::register_inode(Node& node, dev_t device, std::uint64_t ino) {
   MutexLock lock(alias_mutex_);
-  inodes_[{device, ino}] = &node;
-  node.file->registered = true;
-  node.file->device = device;
-  node.file->ino = ino;
+  auto key = std::make_pair(device, ino);
+  inodes_[key] = &node;
+  auto& known = node.file->inodes;
+  if (std::find(known.begin(), known.end(), key) == known.end()) known.push_back(key);
 }
 
 void NodeTable::unregister_inode(Node& node) {
   MutexLock lock(alias_mutex_);
-  if (!node.file || !node.file->registered) return;
-  auto found = inodes_.find({node.file->device, node.file->ino});
-  if (found != inodes_.end() && found->second == &node) inodes_.erase(found);
-  node.file->registered = false;
+  for (const auto& key : node.file->inodes) {
+    auto found = inodes_.find(key);
+    if (found != inodes_.end() && found->second == &node) inodes_.erase(found);
+  }
+  node.file->inodes.clear();
 }
 
 void NodeTable::add_lookup(Node& node) {

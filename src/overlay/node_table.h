@@ -63,6 +63,8 @@ class NodeTable {
   // and `node` stays nameless.
   NodeRef insert(NodeRef node, Node& parent, std::string_view name);
   NodeRef find(Node& parent, std::string_view name);
+  // A nameless node got a name (link of an O_TMPFILE).
+  void name_again(Node& node, Node& parent, std::string_view name);
   // A further name of a node that has one.
   void add_alias(Node& node, Node& parent, std::string_view name);
   // Forgets that (parent, name) leads to a node. If it was the node's primary name, an alias takes its place;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -262,6 +263,8 @@ Status clone_file(FdRef from, FdRef to) { return status(::ioctl(to.raw(), FICLON
 Status fsync(FdRef fd, bool data_only) {
   return status(retry([&] { return data_only ? ::fdatasync(fd.raw()) : ::fsync(fd.raw()); }));
 }
+
+Status lock_exclusive(FdRef fd) { return status(::flock(fd.raw(), LOCK_EX | LOCK_NB)); }
 
 Status syncfs(FdRef fd) { return status(::syncfs(fd.raw())); }
 

@@ -77,6 +77,8 @@ Result<std::size_t> copy_file_range(FdRef in, std::uint64_t offset_in, FdRef out
 Status clone_file(FdRef from, FdRef to);  // FICLONE
 Status fsync(FdRef fd, bool data_only = false);
 Status syncfs(FdRef fd);
+// flock(LOCK_EX | LOCK_NB): EWOULDBLOCK if another process holds it. Ends with the last copy of the fd.
+Status lock_exclusive(FdRef fd);
 // FS_IOC_GETFLAGS / FS_IOC_GETVERSION: an int out of the file.
 Result<std::uint32_t> ioctl_get_u32(FdRef fd, unsigned long command);
 

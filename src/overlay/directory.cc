@@ -1,0 +1,257 @@
+// Names: the index of the lower layers, the merged listing, readdir.
+#include <dirent.h>
+
+#include "overlay/overlay.h"
+
+namespace vellum::overlay {
+namespace {
+
+std::uint8_t type_of(mode_t mode) { return static_cast<std::uint8_t>((mode & S_IFMT) >> 12); }
+
+struct RawName {
+  std::string name;
+  std::uint64_t ino;
+  std::uint8_t type;
+};
+
+}  // namespace
+
+std::shared_ptr<const LowerIndex> Overlay::known_index(const Node& dir) {
+  MutexLock lock(cache_mutex(dir));
+  return dir.dir->index;
+}
+
+Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
+  if (auto known = known_index(dir)) return known;
+  auto index = std::make_shared<LowerIndex>();
+  const auto& lowers = dir.dir->lowers;
+  for (std::size_t position = 0; position < lowers.size(); ++position) {
+    const Layer& in = layer(lowers[position].layer);
+    DirFd fd = TRY(dir_fd(dir, in.index));
+    sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+    std::vector<std::string> hidden;
+    std::vector<RawName> unsure;  // whiteouts cannot be told by their type alone
+    LowerEntry entry{.position = static_cast<std::uint16_t>(position)};
+    auto status = sys::read_dir(readable, [&](std::string_view name, std::uint64_t ino, unsigned char type) {
+      if (is_dot_wh(name)) {
+        if (name != kWhOpaque) hidden.emplace_back(name.substr(kWhPrefix.size()));
+        return true;
+      }
+      bool check = type == DT_UNKNOWN || type == DT_CHR || (type == DT_REG && lowers[position].xattr_whiteouts) ||
+                   !in.override_name.empty();
+      if (check) {
+        if (index->find(name) == nullptr) unsure.push_back({std::string(name), ino, type});
+        return true;
+      }
+      entry.type = type;
+      entry.ino = numbers_.present(in.device, ino);
+      entry.hidden = false;
+      index->add(name, entry);
+      return true;
+    });
+    if (!status) return fail(status.error());
+    for (const RawName& raw : unsure) {
+      CName at(raw.name);
+      auto st = stat_at(in, *fd, at);
+      if (!st) continue;
+      entry.hidden = is_device_whiteout(*st);
+      if (!entry.hidden && lowers[position].xattr_whiteouts && st->is_regular() && st->size == 0) {
+        entry.hidden = TRY(read_marks(in, *fd, at)).whiteout;
+      }
+      entry.type = type_of(st->mode);
+      entry.ino = numbers_.present(st->dev, st->ino);
+      index->add(raw.name, entry);
+    }
+    for (const std::string& name : hidden) {
+      index->add(name, LowerEntry{.position = static_cast<std::uint16_t>(position), .hidden = true});
+    }
+  }
+  MutexLock lock(cache_mutex(dir));
+  if (!dir.dir->index) dir.dir->index = index;
+  return dir.dir->index;
+}
+
+void Overlay::names_changed(Node& dir) {
+  std::shared_ptr<const Listing> dropped;  // freed outside the lock
+  MutexLock lock(cache_mutex(dir));
+  dropped = std::move(dir.dir->listing);
+}
+
+// Calls visit(name, presented ino, type, hidden) for each name in the directory's upper part, whiteouts included.
+template <class Visit>
+Status Overlay::for_each_upper(Node& dir, Visit visit) {
+  DirFd fd = TRY(dir_fd(dir, 0));
+  sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+  std::vector<RawName> unsure;
+  std::vector<std::string> dot_wh;
+  bool xattr_whiteouts = dir.dir->upper_xattr_whiteouts;
+  auto status = sys::read_dir(readable, [&](std::string_view name, std::uint64_t ino, unsigned char type) {
+    if (is_dot_wh(name)) {
+      if (name != kWhOpaque) dot_wh.emplace_back(name.substr(kWhPrefix.size()));
+      return true;
+    }
+    bool check = type == DT_UNKNOWN || type == DT_CHR || (type == DT_REG && xattr_whiteouts) ||
+                 !upper_->override_name.empty() || dir.dir->upper_impure;
+    if (check) {
+      unsure.push_back({std::string(name), ino, type});
+    } else {
+      visit(name, numbers_.adopted(ino).value_or(numbers_.present(upper_->device, ino)), type, false);
+    }
+    return true;
+  });
+  if (!status) return status;
+  for (const RawName& raw : unsure) {
+    if (raw.type != DT_UNKNOWN && raw.type != DT_CHR && upper_->override_name.empty() && !xattr_whiteouts) {
+      // A directory with copied-up objects in it: most numbers are known without asking.
+      if (auto known = numbers_.adopted(raw.ino)) {
+        visit(raw.name, *known, raw.type, false);
+        continue;
+      }
+    }
+    CName at(raw.name);
+    auto st = stat_at(*upper_, *fd, at);
+    if (!st) continue;
+    Found found;
+    found.st = *st;
+    found.in_upper = true;
+    found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
+    bool hidden = is_device_whiteout(*st) ||
+                  (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
+    visit(raw.name, presented_ino(found), type_of(st->mode), hidden);
+  }
+  for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);
+  return {};
+}
+
+Status Overlay::for_each_upper_name(Node& dir,
+                                    const std::function<void(std::string_view name, bool hidden)>& visit) {
+  return for_each_upper(
+      dir, [&](std::string_view name, std::uint64_t, std::uint8_t, bool hidden) { visit(name, hidden); });
+}
+
+Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
+  {
+    MutexLock lock(cache_mutex(dir));
+    if (dir.dir->listing) return dir.dir->listing;
+  }
+  auto listing = std::make_shared<Listing>();
+  listing->add(".", dir.ino, DT_DIR);
+  listing->add("..", dir.parent != nullptr ? dir.parent->ino : dir.ino, DT_DIR);
+  if (dir.nameless.load(std::memory_order_acquire)) return std::shared_ptr<const Listing>(listing);
+
+  std::shared_ptr<const LowerIndex> below;
+  if (!dir.dir->lowers.empty()) below = TRY(lower_index(dir));
+  absl::flat_hash_set<std::string_view> covered;  // lower names (in `below`) that upper shows itself or hides
+  if (dir.in_upper.load(std::memory_order_acquire)) {
+    auto status = for_each_upper(dir, [&](std::string_view name, std::uint64_t ino, std::uint8_t type, bool hidden) {
+      const LowerEntry* entry = below ? below->find(name) : nullptr;
+      if (entry != nullptr) covered.insert(below->name(*entry));
+      if (!hidden) listing->add(name, ino, type);
+    });
+    if (!status) return fail(status.error());
+  }
+  if (below) {
+    for (const LowerEntry& entry : below->entries()) {
+      if (entry.hidden) continue;
+      std::string_view name = below->name(entry);
+      if (!covered.empty() && covered.contains(name)) continue;
+      listing->add(name, entry.ino, entry.type);
+    }
+  }
+  MutexLock lock(cache_mutex(dir));
+  dir.dir->listing = listing;
+  return std::shared_ptr<const Listing>(listing);
+}
+
+Result<bool> Overlay::is_empty(Node& dir) { return TRY(listing_of(dir))->entries().size() <= 2; }
+
+Result<fuse::OpenReply> Overlay::opendir(const fuse::Caller&, fuse::NodeId id, int) {
+  NodeRef dir = TRY(dir_for(id));
+  auto handle = std::make_shared<Handle>(std::move(dir));
+  fuse::OpenReply reply;
+  reply.handle = handles_.add(std::move(handle));
+  reply.cache_dir = true;
+  reply.keep_cache = true;
+  return reply;
+}
+
+void Overlay::releasedir(fuse::NodeId, fuse::HandleId id) { handles_.remove(id); }
+
+// What this open directory goes on with: the start takes a fresh look (rewinddir), the rest stays with what it has.
+std::shared_ptr<const Listing> Overlay::handle_listing(Handle& handle, std::uint64_t offset, Errno& error) {
+  if (offset != 0) {
+    ReadLock lock(handle.mutex);
+    if (handle.listing) return handle.listing;
+  }
+  ReadLock tree(tree_mutex_);
+  ReadLock lock(handle.node->mutex);
+  auto listing = listing_of(*handle.node);
+  if (!listing) {
+    error = listing.error();
+    return nullptr;
+  }
+  WriteLock mine(handle.mutex);
+  handle.listing = *listing;
+  return *listing;
+}
+
+Status Overlay::readdir(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
+                        fuse::DirSink& sink) {
+  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  if (!handle->node->is_dir()) return fail(ENOTDIR);
+  Errno error{EIO};
+  auto listing = handle_listing(*handle, offset, error);
+  if (!listing) return fail(error);
+  const auto& entries = listing->entries();
+  for (std::uint64_t at = offset; at < entries.size(); ++at) {
+    const ListingEntry& entry = entries[at];
+    if (!sink.add(listing->name(entry), entry.ino, entry.type, at + 1)) break;
+  }
+  return {};
+}
+
+Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
+                            fuse::DirPlusSink& sink) {
+  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  Node& dir = *handle->node;
+  if (!dir.is_dir()) return fail(ENOTDIR);
+  Errno error{EIO};
+  auto listing = handle_listing(*handle, offset, error);
+  if (!listing) return fail(error);
+  ReadLock tree(tree_mutex_);
+  ReadLock lock(dir.mutex);
+  const auto& entries = listing->entries();
+  for (std::uint64_t at = offset; at < entries.size(); ++at) {
+    const ListingEntry& entry = entries[at];
+    std::string_view name = listing->name(entry);
+    if (!sink.fits(name.size())) break;
+    fuse::Entry answer;
+    answer.attr.ino = entry.ino;
+    answer.attr.mode = static_cast<std::uint32_t>(entry.type) << 12;
+    if (at >= 2) {
+      auto child = find_child(dir, name);
+      if (child && !*child) continue;  // gone since the listing was made
+      if (child) {
+        if (auto known = entry_for(**child)) answer = *known;
+      }
+    }
+    if (!sink.add(name, answer, at + 1)) {
+      if (answer.node != fuse::NodeId::kNone) nodes_.forget(answer.node, 1);
+      break;
+    }
+  }
+  return {};
+}
+
+Status Overlay::fsyncdir(const fuse::Caller&, fuse::NodeId id, fuse::HandleId, bool data_only) {
+  if (!options_.fsync || volatile_ || upper_ == nullptr) return {};
+  NodeRef dir = TRY(dir_for(id));
+  ReadLock tree(tree_mutex_);
+  ReadLock lock(dir->mutex);
+  if (!dir->in_upper.load(std::memory_order_acquire) || dir->nameless.load(std::memory_order_acquire)) return {};
+  DirFd fd = TRY(dir_fd(*dir, 0));
+  sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+  return sys::fsync(readable, data_only);
+}
+
+}  // namespace vellum::overlay

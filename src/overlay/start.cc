@@ -1,0 +1,280 @@
+// Opening the layers, checking what the user asked for, probing what the upper can hold.
+#include <fmt/format.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "overlay/overlay.h"
+#include "overlay/xattr_names.h"
+#include "sys/caller_creds.h"
+
+namespace vellum::overlay {
+namespace {
+
+constexpr std::size_t kMaxLowers = 500;  // as kernel overlayfs
+
+using Failure = std::unexpected<std::string>;
+
+Failure bad(std::string_view option, std::string_view path, std::string_view what) {
+  return Failure(fmt::format("{}={}: {}", option, path, what));
+}
+
+IdMap make_ids(const std::vector<IdRange>& ranges, bool to_root, std::optional<std::uint32_t> to_id) {
+  if (to_id) return IdMap(ranges, to_id);
+  return IdMap(ranges, to_root ? std::optional<std::uint32_t>(0) : std::nullopt);
+}
+
+fuse::Timeout to_timeout(double seconds) {
+  fuse::Timeout timeout;
+  timeout.sec = static_cast<std::uint64_t>(seconds);
+  timeout.nsec = static_cast<std::uint32_t>((seconds - static_cast<double>(timeout.sec)) * 1e9);
+  return timeout;
+}
+
+// A share of the fds: the layers' roots take one each, open files and copy-up need the rest.
+std::size_t dir_fd_capacity(std::size_t layers) {
+  std::size_t limit = sys::open_file_limit();
+  std::size_t fixed = layers + 64;
+  std::size_t spare = limit > fixed ? limit - fixed : 0;
+  return std::clamp<std::size_t>(spare / 4, 32, 2048);
+}
+
+// Whether `inner` is `outer` or lies below it, on the same file system.
+bool lies_within(sys::FdRef inner, sys::FdRef outer) {
+  auto goal = sys::statx(outer, "");
+  auto at = sys::statx(inner, "");
+  if (!goal || !at) return false;
+  sys::UniqueFd held;
+  sys::FdRef fd = inner;
+  for (;;) {
+    if (at->dev != goal->dev) return false;
+    if (at->ino == goal->ino) return true;
+    auto up = sys::openat(fd, "..", O_PATH | O_DIRECTORY);
+    if (!up) return false;
+    auto above = sys::statx(*up, "");
+    if (!above || (above->ino == at->ino && above->dev == at->dev)) return false;
+    held = std::move(*up);
+    fd = held;
+    at = above;
+  }
+}
+
+}  // namespace
+
+Overlay::Overlay(const Options& options)
+    : options_(options),
+      timeout_(to_timeout(options.timeout_seconds)),
+      volatile_(options.is_volatile),
+      uids_(make_ids(options.uid_map, options.squash_to_root, options.squash_to_uid)),
+      gids_(make_ids(options.gid_map, options.squash_to_root, options.squash_to_gid)),
+      numbers_(options.xino, options.ino32),
+      dir_fds_(dir_fd_capacity(options.lower_dirs.size())) {}
+
+Overlay::~Overlay() = default;
+
+std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Options& options) {
+  std::unique_ptr<Overlay> overlay(new Overlay(options));
+  if (auto opened = overlay->open_layers(); !opened) return Failure(opened.error());
+  if (overlay->upper_ != nullptr) {
+    if (auto ready = overlay->open_work_dir(); !ready) return Failure(ready.error());
+    overlay->probe_upper();
+  }
+  overlay->make_root();
+  return overlay;
+}
+
+std::expected<void, std::string> Overlay::open_layers() {
+  if (options_.lower_dirs.empty()) return Failure("lowerdir= is missing: name at least one lower layer");
+  if (options_.lower_dirs.size() > kMaxLowers) {
+    return Failure(fmt::format("lowerdir=: {} layers given, at most {} are possible", options_.lower_dirs.size(), kMaxLowers));
+  }
+  bool xattrs = !options_.no_xattrs;
+  layers_.push_back(nullptr);
+  if (!options_.upper_dir.empty()) {
+    auto opened = open_layer(0, options_.upper_dir, xattrs);
+    if (!opened) return bad("upperdir", options_.upper_dir, opened.error().message());
+    layers_[0] = std::make_unique<Layer>(std::move(*opened));
+    upper_ = layers_[0].get();
+    numbers_.add_device(upper_->device);
+  }
+  for (const std::string& path : options_.lower_dirs) {
+    auto opened = open_layer(static_cast<LayerIndex>(layers_.size()), path, xattrs);
+    if (!opened) return bad("lowerdir", path, opened.error().message());
+    // What cannot be listed cannot be merged; better said now than at the first ls.
+    auto readable = sys::read_dir(*opened->root, [](std::string_view, std::uint64_t, unsigned char) { return false; });
+    if (!readable) return bad("lowerdir", path, readable.error().message());
+    layers_.push_back(std::make_unique<Layer>(std::move(*opened)));
+    numbers_.add_device(layers_.back()->device);
+    if (upper_ != nullptr && lies_within(*upper_->root, *layers_.back()->root)) {
+      return bad("upperdir", options_.upper_dir, fmt::format("lies inside lowerdir={}", path));
+    }
+  }
+  return {};
+}
+
+std::expected<void, std::string> Overlay::open_work_dir() {
+  if (options_.work_dir.empty()) return Failure("workdir= is missing: upperdir= needs one, on the same file system");
+  auto root = sys::open(options_.work_dir.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!root) return bad("workdir", options_.work_dir, root.error().message());
+  auto st = sys::statx(*root, "");
+  if (!st) return bad("workdir", options_.work_dir, st.error().message());
+  if (st->dev != upper_->device) {
+    return bad("workdir", options_.work_dir, fmt::format("is not on the file system of upperdir={}", options_.upper_dir));
+  }
+  if (lies_within(*root, *upper_->root) || lies_within(*upper_->root, *root)) {
+    return bad("workdir", options_.work_dir,
+               fmt::format("and upperdir={} must be separate directories", options_.upper_dir));
+  }
+  work_root_ = std::make_shared<const sys::UniqueFd>(std::move(*root));
+  bool alone = sys::lock_exclusive(*work_root_).has_value();
+  if (!alone) {
+    log::warning("workdir={}: is in use by another mount; two mounts on one upperdir corrupt each other",
+                 options_.work_dir);
+  }
+  if (auto made = sys::mkdir(*work_root_, "work", 0700); !made && made.error() != EEXIST) {
+    return bad("workdir", options_.work_dir, made.error().message());
+  }
+  auto work = sys::openat(*work_root_, "work", O_RDONLY | O_DIRECTORY);
+  if (!work) return bad("workdir", options_.work_dir, work.error().message());
+  work_ = std::make_shared<const sys::UniqueFd>(std::move(*work));
+  if (sys::open_beneath(*work_, "incompat/volatile", O_PATH)) {
+    return bad("workdir", options_.work_dir,
+               "a volatile mount was not ended cleanly, so upper may be incomplete; remove work/incompat/volatile in "
+               "it to use upper all the same");
+  }
+  if (alone) clean_work_dir();
+  // Not writable is found out here, by the first thing we write.
+  auto probe = sys::openat(*work_, "#probe", O_CREAT | O_WRONLY | O_TRUNC, 0600);
+  if (!probe) return bad("workdir", options_.work_dir, probe.error().message());
+  ignore(sys::unlink(*work_, "#probe"));
+  if (volatile_) {
+    ignore(sys::mkdir(*work_, "incompat", 0700));
+    auto incompat = sys::openat(*work_, "incompat", O_PATH | O_DIRECTORY);
+    if (incompat) ignore(sys::mkdir(*incompat, "volatile", 0700));
+  }
+  return {};
+}
+
+void Overlay::clean_work_dir() {
+  std::vector<std::string> left;
+  ignore(sys::read_dir(*work_, [&](std::string_view name, std::uint64_t, unsigned char) {
+    left.emplace_back(name);
+    return true;
+  }));
+  for (const std::string& name : left) remove_tree_in_work(name);
+}
+
+void Overlay::probe_upper() {
+  const sys::Privileges privileges = sys::privileges();
+  auto can_mark = [&](bool trusted) {
+    mark_names_ = MarkNames(trusted);
+    std::string name = mark_names_("vellum.probe");
+    if (!sys::mkdir(*work_, "#probe", 0700)) return false;
+    bool works = sys::setxattr(*work_, "#probe", name.c_str(), "y").has_value() &&
+                 sys::getxattr(*work_, "#probe", name.c_str()).has_value();
+    ignore(sys::rmdir(*work_, "#probe"));
+    return works;
+  };
+  bool trusted = privileges.sys_admin && !options_.user_xattr;
+  marks_work_ = upper_->has_xattrs && ((trusted && can_mark(true)) || can_mark(false));
+
+  can_tmpfile_ = false;
+  if (auto file = sys::openat(*work_, ".", O_TMPFILE | O_RDWR, 0600)) {
+    can_tmpfile_ = sys::link_fd(*file, *work_, "#probe").has_value();
+    ignore(sys::unlink(*work_, "#probe"));
+  }
+
+  auto make_file = [&](const char* name) { return sys::openat(*work_, name, O_CREAT | O_RDWR | O_TRUNC, 0600); };
+  if (auto a = make_file("#probe"), b = make_file("#probe2"); a && b) {
+    std::string page(4096, 'x');
+    ignore(sys::pwrite(*a, std::as_bytes(std::span(page)), 0));
+    can_clone_ = sys::clone_file(*a, *b).has_value();
+  }
+  ignore(sys::unlink(*work_, "#probe2"));
+
+  // A device whiteout is of use only if rename can leave one behind in the same step.
+  bool devices = sys::rename(*work_, "#probe", *work_, "#probe2", RENAME_WHITEOUT).has_value();
+  ignore(sys::unlink(*work_, "#probe"));
+  ignore(sys::unlink(*work_, "#probe2"));
+  if (devices) {
+    devices = sys::mknod(*work_, "#probe", S_IFCHR, makedev(0, 0)).has_value();
+    ignore(sys::unlink(*work_, "#probe"));
+  }
+  bool dot_wh = make_file(".wh.#probe").has_value();
+  ignore(sys::unlink(*work_, ".wh.#probe"));
+  style_ = options_.whiteouts;
+  if (style_ == WhiteoutStyle::kAuto || (style_ == WhiteoutStyle::kDevice && !devices)) {
+    style_ = devices ? WhiteoutStyle::kDevice : dot_wh || !marks_work_ ? WhiteoutStyle::kDotWh : WhiteoutStyle::kXattr;
+  }
+  if (style_ == WhiteoutStyle::kXattr && !marks_work_) {
+    log::warning("whiteouts=xattr: upperdir={} holds no extended attributes; using .wh. files", options_.upper_dir);
+    style_ = WhiteoutStyle::kDotWh;
+  }
+  if (options_.xattr_permissions != XattrPermissions::kOff) {
+    upper_->override_name =
+        options_.xattr_permissions == XattrPermissions::kContainers ? kOverrideContainers : kOverridePrivileged;
+    // On the root it tells later readers of this layer to look for it.
+    if (!sys::getxattr(*upper_->root, "", upper_->override_name.c_str())) {
+      if (auto st = sys::statx(*upper_->root, "")) {
+        ignore(sys::setxattr(*upper_->root, "", upper_->override_name.c_str(), format_override(*st)));
+      }
+    }
+  }
+}
+
+void Overlay::make_root() {
+  Node& root = nodes_.root();
+  root.type = static_cast<std::uint8_t>(S_IFDIR >> 12);
+  const Layer& top = upper_ != nullptr ? *upper_ : *layers_[1];
+  if (auto st = sys::statx(*top.root, "")) root.ino = numbers_.present(st->dev, st->ino);
+  if (upper_ != nullptr) {
+    root.in_upper.store(true, std::memory_order_relaxed);
+    Marks marks = read_marks(*upper_, *upper_->root, "").value_or(Marks{});
+    root.dir->upper_xattr_whiteouts = marks.xattr_whiteouts;
+    root.dir->upper_impure = marks.impure;
+  }
+  for (LayerIndex index = 1; index < layers_.size(); ++index) {
+    Marks marks = read_marks(layer(index), *layer(index).root, "").value_or(Marks{});
+    root.dir->lowers.push_back({.layer = index, .xattr_whiteouts = marks.xattr_whiteouts, .path = {}});
+  }
+}
+
+Status Overlay::init(fuse::Connection& connection) {
+  connection.writeback_cache = connection.writeback_cache && options_.writeback && upper_ != nullptr;
+  connection.posix_acl = connection.posix_acl && !options_.no_acl && !options_.no_xattrs;
+  connection.passthrough = false;
+  connection.export_support = connection.export_support && options_.nfs_filehandles;
+  writeback_ = connection.writeback_cache;
+  atomic_trunc_ = connection.atomic_o_trunc;
+  notifier_ = connection.notifier;
+  return {};
+}
+
+void Overlay::destroy() {
+  notifier_ = nullptr;
+  handles_.clear();
+  if (upper_ == nullptr) return;
+  if (volatile_) {
+    // Everything is on disk after this, so the marker has said what it had to.
+    if (auto fd = sys::openat(*upper_->root, ".", O_RDONLY | O_DIRECTORY); fd && sys::syncfs(*fd)) {
+      remove_tree_in_work("incompat");
+    }
+  }
+  clean_work_dir();
+}
+
+OverlayStats Overlay::stats() const {
+  return {.nodes = nodes_.live(),
+          .open_handles = handles_.live(),
+          .cached_dir_fds = dir_fds_.size(),
+          .dir_fd_hits = dir_fds_.hits(),
+          .dir_fd_misses = dir_fds_.misses(),
+          .copy_ups = copy_ups_.load(std::memory_order_relaxed),
+          .copied_bytes = copied_bytes_.load(std::memory_order_relaxed),
+          .whiteouts = whiteouts_.load(std::memory_order_relaxed),
+          .bytes_read = bytes_read_.load(std::memory_order_relaxed),
+          .bytes_written = bytes_written_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace vellum::overlay
