@@ -1,0 +1,116 @@
+#include "fuse/daemon.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <future>
+#include <string>
+
+#include "fuse/stop_signals.h"
+
+namespace vellum::fuse {
+namespace {
+
+struct Outcome {
+  int status = -1;
+  std::string errors;
+};
+
+// Runs a main() of a kind in a process of its own, and tells how it left and what it printed.
+template <class Main>
+Outcome run(Main main) {
+  int ends[2];
+  EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::dup2(ends[1], STDERR_FILENO);
+    ::close(ends[1]);
+    ::close(ends[0]);
+    ::_exit(main());
+  }
+  ::close(ends[1]);
+  Outcome outcome;
+  char buffer[256];
+  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    outcome.errors.append(buffer, static_cast<std::size_t>(got));
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  return outcome;
+}
+
+TEST(DaemonTest, ParentReturnsZeroOnceReady) {
+  const Outcome outcome = run([] {
+    auto daemon = Daemon::start();
+    if (daemon->is_parent()) return daemon->wait();
+    daemon->ready();
+    char directory[256];
+    // The terminal is let go of, the working directory too, and this is a session of its own.
+    const bool detached = ::getcwd(directory, sizeof directory) != nullptr && std::string(directory) == "/" &&
+                          ::getsid(0) == ::getpid();
+    return detached ? 0 : 9;
+  });
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.errors, "");
+}
+
+TEST(DaemonTest, ParentPrintsTheReasonAndFails) {
+  const Outcome outcome = run([] {
+    auto daemon = Daemon::start();
+    if (daemon->is_parent()) return daemon->wait();
+    return daemon->fail("cannot mount /x: because");
+  });
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.errors, "cannot mount /x: because\n");
+}
+
+TEST(DaemonTest, ChildThatDiesIsAFailure) {
+  const Outcome outcome = run([] {
+    auto daemon = Daemon::start();
+    if (daemon->is_parent()) return daemon->wait();
+    ::raise(SIGKILL);
+    return 0;
+  });
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.errors.find("signal 9"), std::string::npos) << outcome.errors;
+}
+
+TEST(DaemonTest, ForegroundFailsInPlace) {
+  const Outcome outcome = run([] {
+    Daemon daemon = Daemon::foreground();
+    return daemon.fail("no", 3);
+  });
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_EQ(outcome.errors, "no\n");
+}
+
+TEST(StopSignalsTest, CallBackAndEndWithTheirOwner) {
+  const Outcome outcome = run([] {
+    if (!StopSignals::block()) return 1;
+    int stops = 0, reports = 0;
+    std::promise<void> stopped;
+    {
+      StopSignals signals({.stop =
+                               [&](int signal) {
+                                 stops += signal == SIGTERM ? 1 : 100;
+                                 stopped.set_value();
+                               },
+                           .report = [&] { ++reports; }});
+      ::kill(::getpid(), SIGPIPE);
+      ::kill(::getpid(), SIGUSR1);
+      while (reports == 0) ::usleep(1000);
+      ::kill(::getpid(), SIGTERM);
+      stopped.get_future().wait();
+    }
+    { StopSignals unused({}); }
+    return stops == 1 && reports == 1 ? 0 : 2;
+  });
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+}
+
+}  // namespace
+}  // namespace vellum::fuse
