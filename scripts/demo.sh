@@ -29,21 +29,20 @@ same() { [ "$1" = "$2" ]; }
 
 # What landed in an upper directory, each kind with its own mark.
 explain_upper() {
-  local shown=0 total
-  total=$(cd "$1" && find . -mindepth 1 ! -type d | wc -l)
+  local kind path mark colour words shown=0 found
+  # Whiteouts first; git's own objects are left out.
+  found=$(cd "$1" && find . -mindepth 1 ! -type d ! -path '*/.git/*' -printf '%y %P\n' | sort)
   while read -r kind path; do
-    case $kind in
-      c) printf '  %s−%s %-44s %sa whiteout: hides the name below%s\n' "$red" "$plain" "$path" "$dim" "$plain" ;;
-      f) case ${path##*/} in
-        .wh.*) printf '  %s−%s %-44s %sa whiteout: hides the name below%s\n' "$red" "$plain" "$path" "$dim" "$plain" ;;
-        *) printf '  %s+%s %-44s %snew, or copied up and changed%s\n' "$green" "$plain" "$path" "$dim" "$plain" ;;
-      esac ;;
-      l) printf '  %s+%s %-44s %sa symlink%s\n' "$green" "$plain" "$path" "$dim" "$plain" ;;
-    esac
+    mark=+ colour=$green words='new, or copied up and changed'
+    [ "$kind" != c ] || { mark=− colour=$red words='a whiteout: hides the name below'; }
+    [[ ${path##*/} != .wh.* ]] || { mark=− colour=$red words='a whiteout: hides the name below'; }
+    printf '  %s%s%s %-40s %s%s%s\n' "$colour" "$mark" "$plain" "$path" "$dim" "$words" "$plain"
     shown=$((shown + 1))
-    [ "$shown" -lt 12 ] || break
-  done < <(cd "$1" && find . -mindepth 1 ! -type d ! -path './repo/.git/*' ! -path './.git/*' -printf '%y %P\n' | sort -k2)
-  [ "$total" -le "$shown" ] || say "  … $total files in all, of those that the lower layer has"
+    [ "$shown" -lt 10 ] || break
+  done <<< "$found"
+  local all
+  all=$(wc -l <<< "$found")
+  [ "$all" -le "$shown" ] || say "  … and $((all - shown)) more"
 }
 
 room=''
@@ -62,13 +61,14 @@ trap 'exit 130' INT TERM
 
 started=$SECONDS
 title "Building"
-cmake --preset release > build-demo.log 2>&1 && cmake --build --preset release --target vellum -j "${JOBS:-$(nproc)}" >> build-demo.log 2>&1 || {
-  tail -n 40 build-demo.log >&2
-  rm -f build-demo.log
+log=$(mktemp)
+cmake --preset release > "$log" 2>&1 && cmake --build --preset release --target vellum -j "${JOBS:-$(nproc)}" >> "$log" 2>&1 || {
+  tail -n 40 "$log" >&2
+  rm -f "$log"
   echo "${red}${bold}DEMO FAILED${plain}: vellum does not build"
   exit 1
 }
-rm -f build-demo.log
+rm -f "$log"
 ln -sf vellum build/release/bin/fuse-overlayfs
 PATH=$PWD/build/release/bin:$PATH
 here=$PWD
@@ -84,6 +84,9 @@ if ! git -c safe.directory='*' clone --quiet "$here" "$room/lower/repo" 2> /dev/
   tar -C "$here" --exclude=./build --exclude=./.git -cf - . | tar -C "$room/lower/repo" -xf -
   (cd "$room/lower/repo" && git init --quiet && git add -A && git commit --quiet -m "As it came")
 fi
+# git trusts a file's time stamp only once it is older than its index: have it look now, not later through the mount.
+sleep 1
+git -C "$room/lower/repo" update-index --refresh > /dev/null
 before=$(cd "$room/lower" && find . -printf '%p %m %s %T@\n' | sort | sha256sum)
 show fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work merged
 check "the mount is there" mountpoint -q merged
