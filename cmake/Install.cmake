@@ -23,7 +23,10 @@ install(FILES man/vellum.1 man/vellum-overlay.1 man/vellum-stats.1
   DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)
 install(FILES completions/vellum.bash RENAME vellum
   DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT runtime)
-install(FILES completions/_vellum DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/site-functions" COMPONENT runtime)
+# Debian's zsh reads a package's completions from a place of its own.
+install(FILES completions/_vellum DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/site-functions" COMPONENT zsh)
+install(FILES completions/_vellum DESTINATION "${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions" COMPONENT debian
+  EXCLUDE_FROM_ALL)
 install(FILES completions/vellum.fish DESTINATION "${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d" COMPONENT runtime)
 if(VELLUM_PEER_LINKS_IN_BIN)
   install(FILES man/vellum-overlay.1 RENAME fuse-overlayfs.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)

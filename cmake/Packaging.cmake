@@ -1,4 +1,4 @@
-# `cpack -G DEB`: one package with the runtime component (scripts/make-deb.sh calls it).
+# `cpack -G DEB`: one package with what a user needs (scripts/make-deb.sh calls it).
 set(CPACK_PACKAGE_NAME vellum)
 set(CPACK_PACKAGE_VENDOR "the vellum authors")
 set(CPACK_PACKAGE_CONTACT "the vellum authors <vellum@localhost>")
@@ -10,7 +10,7 @@ set(CPACK_RESOURCE_FILE_LICENSE "${PROJECT_SOURCE_DIR}/LICENSE")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 
-set(CPACK_COMPONENTS_ALL runtime)
+set(CPACK_COMPONENTS_ALL runtime debian)
 set(CPACK_COMPONENTS_GROUPING ALL_COMPONENTS_IN_ONE)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)

@@ -24,7 +24,8 @@ dpkg -i "$deb" > /dev/null
 vellum --version | grep -q '^vellum ' || fail "vellum --version"
 drop_in=/usr/libexec/vellum/bin/fuse-overlayfs
 "$drop_in" --version | head -n 1 | grep -q '^fuse-overlayfs: version ' || fail "$drop_in --version"
-for file in /usr/share/man/man1/vellum-overlay.1 /usr/share/bash-completion/completions/vellum /usr/sbin/mount.vellum; do
+for file in /usr/share/man/man1/vellum-overlay.1 /usr/share/bash-completion/completions/vellum \
+  /usr/share/zsh/vendor-completions/_vellum /usr/sbin/mount.vellum; do
   [ -e "$file" ] || fail "$file is missing"
 done
 
