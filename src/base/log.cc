@@ -48,6 +48,7 @@ bool set_debug_file(const char* path) {
   try {
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
     sink->set_pattern("%T.%f %t %v");
+    logger()->sinks().front()->set_level(spdlog::level::info);
     logger()->sinks().push_back(std::move(sink));
     return true;
   } catch (const spdlog::spdlog_ex&) {
