@@ -254,6 +254,7 @@ OverlayFixture::OverlayFixture(const OverlaySpec& spec)
     : options_(spec.options), vellum_options_(spec.vellum_options), kernel_options_(spec.kernel_options) {
   Store upper_store = spec.upper_on == Store::kDefault ? default_upper_store() : spec.upper_on;
   place_ = fresh_dir(spec.lower_on);
+  mountpoint_ = fresh_dir(Store::kTmpfs);  // fusermount3 mounts over known kinds of file systems only
   std::vector<Tree> trees = spec.lowers;
   if (trees.empty() && (spec.below.empty() || !spec.lower.empty())) trees.push_back(spec.lower);
   for (std::size_t i = 0; i < trees.size(); ++i) {
@@ -270,8 +271,6 @@ OverlayFixture::OverlayFixture(const OverlaySpec& spec)
     EXPECT_OK(::mkdir(work_.c_str(), 0755));
     make_tree(upper_, spec.upper);
   }
-  mountpoint_ = place_ + "/merged";
-  EXPECT_OK(::mkdir(mountpoint_.c_str(), 0755));
   mount();
 }
 
@@ -281,6 +280,7 @@ OverlayFixture::~OverlayFixture() {
   // Layers may hold what the plain user cannot remove.
   as_root([&] {
     remove_tree(place_);
+    remove_tree(mountpoint_);
     if (!upper_place_.empty()) remove_tree(upper_place_);
   });
 }

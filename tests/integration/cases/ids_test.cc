@@ -130,14 +130,20 @@ TEST(XattrPermissions, KeepOwnerAndModeInAnXattr) {
   EXPECT_EQ(octal(mode_of(fs / "f")), "0604");
 }
 
-TEST(XattrPermissions, OverrideOfALowerFileIsRead) {
+TEST(XattrPermissions, OverridesOfALowerLayerThatHasThemAreRead) {
   NOT_ON(kAnyKernel, kNotTheKernels);
-  OverlayFixture fs(
-      {.lower = {{"f", File{.content = "x", .mode = 0644, .xattrs = {{"user.containers.override_stat", "3:4:0751"}}}}},
-       .options = "xattr_permissions=2"});
+  // As with the peer, the root's own xattr says that the layer keeps owners so.
+  auto keeps = [](const std::string& value) { return Xattrs{{"user.containers.override_stat", value}}; };
+  OverlayFixture fs({.lower = {{".", Dir{.xattrs = keeps("0:0:0755")}},
+                               {"f", File{.content = "x", .mode = 0644, .xattrs = keeps("3:4:0751")}},
+                               {"new", File{.content = "x", .mode = 0644, .xattrs = keeps("5:6:0604:file")}}}});
   EXPECT_EQ(lstat_of(fs / "f").st_uid, 3u);
   EXPECT_EQ(lstat_of(fs / "f").st_gid, 4u);
   EXPECT_EQ(octal(mode_of(fs / "f")), "0751");
+  EXPECT_EQ(list_xattrs(fs / "f"), (Names{}));
+  NOT_ON(kPeer, "Debian's does not know the newer form");
+  EXPECT_EQ(lstat_of(fs / "new").st_uid, 5u);
+  EXPECT_EQ(octal(mode_of(fs / "new")), "0604");
 }
 
 TEST(PlainUser, SeesForeignFilesAndMayNotChangeThem) {

@@ -136,7 +136,7 @@ TEST_P(Inodes, XinoOnGivesTheSameNumbersAfterARemount) {
 }
 
 TEST(InodeNumbers, MadeFilesAgreeToo) {
-  OverlayFixture fs({.lower = {{"d/f", File{}}}});
+  OverlayFixture fs({.lower = {{"d/f", File{}}}, .kernel_options = on(kKernel) ? "xino=on" : ""});
   EXPECT_OK(create_file(fs / "d/new", ""));
   EXPECT_OK(::mkdir((fs / "d/dir").c_str(), 0755));
   EXPECT_OK(::symlink("x", (fs / "d/sym").c_str()));

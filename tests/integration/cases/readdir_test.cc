@@ -22,7 +22,7 @@ std::string padded(int number) {
 }
 
 TEST(Readdir, HasDotAndDotDot) {
-  OverlayFixture fs({.lower = {{"d/s/f", File{}}}});
+  OverlayFixture fs({.lower = {{"d/s/f", File{}}}, .kernel_options = on(kKernel) ? "xino=on" : ""});
   Stream stream = open_stream(fs / "d/s");
   std::map<std::string, ino_t> seen;
   while (const dirent* entry = ::readdir(stream.get())) seen[entry->d_name] = entry->d_ino;

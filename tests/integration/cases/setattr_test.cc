@@ -228,7 +228,8 @@ TEST(Setattr, CtimeChangesWithEveryChange) {
 }
 
 TEST(Setattr, EveryStatOfACopiedUpTreeIsTheSameUntilSomethingChanges) {
-  OverlayFixture fs({.lower = {{"d/a", File{"a"}}, {"d/b", File{"b"}}, {"d/s/c", File{"c"}}}});
+  OverlayFixture fs({.lower = {{"d/a", File{"a"}}, {"d/b", File{"b"}}, {"d/s/c", File{"c"}}},
+                     .kernel_options = on(kKernel) ? "xino=on" : ""});
   EXPECT_OK(::chmod((fs / "d/a").c_str(), 0600));
   EXPECT_OK(append_file(fs / "d/s/c", "+"));
   auto stat_all = [&] {
