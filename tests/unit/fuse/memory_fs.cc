@@ -404,7 +404,7 @@ Result<std::size_t> MemoryFs::read(const Caller&, NodeId node, HandleId handle, 
   const std::lock_guard lock(mutex_);
   if (!handles_.contains(handle)) return fail(EBADF);
   const Inode* inode = TRY(find(node));
-  if (offset >= inode->data.size()) return std::size_t{0};
+  if (out.empty() || offset >= inode->data.size()) return std::size_t{0};
   const std::size_t count = std::min<std::size_t>(out.size(), inode->data.size() - offset);
   std::memcpy(out.data(), inode->data.data() + offset, count);
   return count;
@@ -418,7 +418,7 @@ Result<std::size_t> MemoryFs::write(const Caller&, NodeId node, HandleId handle,
   if (is_dir(inode->attr.mode)) return fail(EISDIR);
   if (offset > kLargestFile || data.size() > kLargestFile - offset) return fail(EFBIG);
   if (inode->data.size() < offset + data.size()) inode->data.resize(offset + data.size());
-  std::memcpy(inode->data.data() + offset, data.data(), data.size());
+  if (!data.empty()) std::memcpy(inode->data.data() + offset, data.data(), data.size());
   inode->attr.size = inode->data.size();
   if (kill_suidgid) inode->attr.mode &= ~static_cast<std::uint32_t>(S_ISUID | S_ISGID);
   return data.size();
