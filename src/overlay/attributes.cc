@@ -76,9 +76,16 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   if (upper_ == nullptr) return fail(EROFS);
   NodeRef node = TRY(nodes_.get(id));
   bool times = change.atime || change.mtime || change.atime_now || change.mtime_now;
-  bool anything = change.mode || change.uid || change.gid || change.size || times || change.kill_suidgid;
+  bool more = change.mode || change.uid || change.gid || change.size || change.kill_suidgid;
   ReadLock tree(tree_mutex_);
-  if (anything) TRY(copy_up(*node, {.metadata_only = !change.size, .truncate_to = change.size}));
+  if (times && !more && node->nameless.load(std::memory_order_acquire) &&
+      !node->in_upper.load(std::memory_order_acquire)) {
+    // The writeback cache flushes the ctime that unlink gave a file. Nobody will see it: no reason to copy the file.
+    ReadLock lock(node->mutex);
+    sys::Statx st = TRY(stat_of(*node));
+    return fuse::AttrReply{.attr = to_attr(*node, st), .valid = timeout_};
+  }
+  if (more || times) TRY(copy_up(*node, {.metadata_only = !change.size, .truncate_to = change.size}));
   WriteLock lock(node->mutex);
   Place place = TRY(place_of(*node));
   if (change.size) {
@@ -97,7 +104,10 @@ Result<std::string> Overlay::readlink(const fuse::Caller&, fuse::NodeId id) {
   NodeRef node = TRY(nodes_.get(id));
   ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
-  Place place = TRY(place_of(*node));
+  return read_symlink(TRY(place_of(*node)));
+}
+
+Result<std::string> Overlay::read_symlink(const Place& place) {
   auto target = sys::readlink(place.fd(), place.name);
   if (!target && target.error() == EINVAL && !place.in->override_name.empty()) {
     // A symlink kept as a file because the layer cannot hold links of its own.

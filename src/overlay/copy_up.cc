@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/scope.h"
 #include "overlay/overlay.h"
 #include "overlay/xattr_names.h"
@@ -271,6 +272,8 @@ Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st
     if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(st.nlink);
     if (auto copy = sys::statx(made, "")) nodes_.register_inode(node, copy->dev, copy->ino);
     if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
+    MutexLock links(link_mutex_);
+    indexed_.push_back(node.node_id());
   }
   node.layer = 0;
   node.in_upper.store(true, std::memory_order_release);
@@ -286,8 +289,14 @@ Status Overlay::copy_up_other(Node& node, const Place& from, const sys::Statx& s
   } else if (st.is_symlink() && !as_file) {
     std::string target = TRY(sys::readlink(from.fd(), from.name));
     TRY(sys::symlink(target.c_str(), *work_, name));
+  } else if (as_file) {
+    sys::UniqueFd file = TRY(with_fds([&] { return sys::openat(*work_, name, O_CREAT | O_EXCL | O_RDWR, 0600); }));
+    if (st.is_symlink()) {
+      std::string target = TRY(read_symlink(from));
+      TRY(sys::pwrite(file, std::as_bytes(std::span(target)), 0));
+    }
   } else {
-    TRY(sys::mknod(*work_, name, as_file ? S_IFREG | 0600 : (st.mode & S_IFMT) | 0600, as_file ? 0 : st.rdev));
+    TRY(sys::mknod(*work_, name, (st.mode & S_IFMT) | 0600, st.rdev));
   }
   auto undo = on_failure([&] { ignore(st.is_dir() ? sys::rmdir(*work_, name) : sys::unlink(*work_, name)); });
   TRY(copy_attributes(*from.in, from.fd(), from.name, *work_, name, st));
@@ -328,6 +337,34 @@ Status Overlay::complete_data(Node& node) {
   if (TRY(read_marks(*upper_, to, "")).metacopy) return fail(EIO);
   node.file->metacopy = false;
   return {};
+}
+
+// The other names of a copied-up hard link lead to the copy through workdir while the mount lives. Before it ends
+// each name that is known gets its entry in upper.
+void Overlay::settle_hard_links() {
+  std::vector<fuse::NodeId> ids;
+  {
+    MutexLock links(link_mutex_);
+    ids.swap(indexed_);
+  }
+  for (fuse::NodeId id : ids) {
+    auto found = nodes_.get(id);
+    if (!found) continue;
+    Node& node = **found;
+    if (node.parent == nullptr || !node.file || node.file->work_name.empty()) continue;
+    std::vector<Alias> names = node.file->aliases;
+    names.push_back({.parent = node.parent, .name = std::string(node.name.view())});
+    for (const Alias& at : names) {
+      auto settled = [&]() -> Status {
+        TRY(ensure_upper_dir(*at.parent));
+        DirFd upper = TRY(dir_fd(*at.parent, 0));
+        sys::Statx before = TRY(sys::statx(*upper, ""));
+        TRY(make_physical(node, {.parent = at.parent, .name = at.name, .upper = upper}));
+        return sys::utimens(*upper, "", before.atime, before.mtime);
+      }();
+      if (!settled) log::warning("{}: a hard link keeps its old content: {}", at.name, settled.error().message());
+    }
+  }
 }
 
 // redirect_dir=copy: everything below `dir` becomes upper, then each directory opaque, from the leaves up. At every

@@ -110,6 +110,7 @@ Result<sys::UniqueFd> Overlay::make_over_whiteout(const DirFd& upper, std::strin
   if (override && !is_dir && !S_ISREG(what.mode)) real.mode = S_IFREG | 0600;
   sys::UniqueFd fd = TRY(make_in(*work_, tmp, real, is_dir ? 0700 : 0600));
   auto undo = on_failure([&] { ignore(is_dir ? sys::rmdir(*work_, tmp) : sys::unlink(*work_, tmp)); });
+  if (override && S_ISLNK(what.mode)) TRY(sys::pwrite(fd, std::as_bytes(std::span(what.target)), 0));
   if (override) {
     sys::Statx wanted = TRY(sys::statx(*work_, tmp));
     wanted.uid = uid;

@@ -168,6 +168,8 @@ class Overlay : public fuse::Filesystem {
   Status set_size(const Place& place, std::optional<fuse::HandleId> handle, std::uint64_t size);
   Status set_times(const Place& place, const fuse::SetAttr& change);
 
+  Result<std::string> read_symlink(const Place& place);
+
   // --- directory.cc
   std::shared_ptr<const LowerIndex> known_index(const Node& dir);
   Result<std::shared_ptr<const LowerIndex>> lower_index(Node& dir);
@@ -196,6 +198,7 @@ class Overlay : public fuse::Filesystem {
   void mark_copied(sys::FdRef dir, const char* name, const Node& node, const Layer& source, const sys::Statx& from);
   void mark_impure(Node& dir, sys::FdRef upper_fd);
   Status copy_up_tree(Node& dir);
+  void settle_hard_links();
   std::string work_name(std::string_view what);
 
   // --- make.cc
@@ -289,6 +292,7 @@ class Overlay : public fuse::Filesystem {
 
   SharedMutex tree_mutex_;
   Mutex link_mutex_;  // leaf: files with several links are given their node one at a time
+  std::vector<fuse::NodeId> indexed_ VELLUM_GUARDED_BY(link_mutex_);  // copied-up hard links
   static constexpr std::size_t kCacheStripes = 64;
   mutable std::array<Mutex, kCacheStripes> cache_mutex_;  // leaves: DirState::index and listing
   Mutex& cache_mutex(const Node& dir) const {

@@ -255,6 +255,7 @@ void Overlay::destroy() {
   notifier_ = nullptr;
   handles_.clear();
   if (upper_ == nullptr) return;
+  settle_hard_links();
   if (volatile_) {
     // Everything is on disk after this, so the marker has said what it had to.
     if (auto fd = sys::openat(*upper_->root, ".", O_RDONLY | O_DIRECTORY); fd && sys::syncfs(*fd)) {
