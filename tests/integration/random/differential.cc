@@ -174,9 +174,18 @@ Case random_case(Random& random, Backend backend) {
   if (backend != Backend::kPeer) redirects.push_back("on");
   if (backend == Backend::kVellum) redirects.push_back("copy");
   const std::string redirect = pick(random, redirects);
+  std::vector<WhiteoutStyle> styles = {WhiteoutStyle::kDevice};
+  // Kernel overlayfs reads xattr whiteouts too, but takes them for entries where it asks whether a directory is
+  // empty (rmdir, rename over it: ENOTEMPTY, seen on 6.18).
+  if (backend == Backend::kVellum) styles.push_back(WhiteoutStyle::kXattr);
+  if (backend != Backend::kKernel) styles.push_back(WhiteoutStyle::kDotWh);
+  test.style = pick(random, styles);
+  // How our own whiteouts are to be written: its choice unless told.
+  const std::vector<std::string> written = {"", "device", "dotwh", "xattr"};
+  const std::string whiteouts = backend == Backend::kVellum ? pick(random, written) : "";
   test.features.hard_links = chance(random, 40);
-  // Kernel overlayfs refuses redirects longer than 256 bytes (its redirect_max).
-  test.features.long_names = backend != Backend::kKernel || redirect == "off";
+  // Redirects of more than 256 bytes are refused (the kernel's redirect_max); .wh. before 255 bytes is too long.
+  test.features.long_names = redirect != "on" && test.style != WhiteoutStyle::kDotWh && whiteouts != "dotwh";
   if (backend == Backend::kPeer) {
     test.features = {.hard_links = false,
                      .overlay_xattrs = false,
@@ -187,15 +196,10 @@ Case random_case(Random& random, Backend backend) {
   }
   test.has_upper_content = chance(random, 40);
   test.layers = random_layers(random, 2 + below(random, 4), test.features);
-  std::vector<WhiteoutStyle> styles = {WhiteoutStyle::kDevice};
-  // Kernel overlayfs reads xattr whiteouts too, but takes them for entries where it asks whether a directory is
-  // empty (rmdir, rename over it: ENOTEMPTY, seen on 6.18).
-  if (backend == Backend::kVellum) styles.push_back(WhiteoutStyle::kXattr);
-  if (backend != Backend::kKernel) styles.push_back(WhiteoutStyle::kDotWh);
-  test.style = pick(random, styles);
   test.spans_devices = !test.features.hard_links && chance(random, 30);
   test.directories_move = redirect != "off";
   test.options = "redirect_dir=" + redirect;
+  if (!whiteouts.empty()) test.options += ",whiteouts=" + whiteouts;
   if (redirect == "on" && chance(random, 40)) test.options += ",metacopy=on";
   // Kernel overlayfs sets a new mtime when it copies up the data of a file whose metadata it had already.
   test.compare_mtimes = backend != Backend::kKernel || !test.options.ends_with("metacopy=on");

@@ -33,6 +33,7 @@ Features common_features(const Exchange& exchange) {
   Features features;
   features.hard_links = false;
   features.overlay_xattrs = false;
+  features.long_names = exchange.style != WhiteoutStyle::kDotWh;
   const bool peer = exchange.writer == Backend::kPeer || exchange.reader == Backend::kPeer;
   // The peer follows a symlink of a lower layer that stands below a directory of a higher one.
   if (peer) features.symlinks_in_layers = features.odd_names = features.acls = features.special_xattrs = false;

@@ -101,6 +101,7 @@ bool add_parents(Random& random, Tree& layer, const std::string& path, const Fea
 
 // A directory of this layer merges if the tree below has one at the same path and no opaque one stands between.
 bool merges(const Tree& layer, const Tree& below_tree, const std::string& directory) {
+  if (below_tree.empty()) return false;
   for (std::string path = directory; !path.empty(); path = parent_of(path)) {
     const auto found = layer.find(path);
     if (found == layer.end() || found->second.opaque) return false;
