@@ -69,7 +69,6 @@ cmake --preset release > "$log" 2>&1 && cmake --build --preset release --target 
   exit 1
 }
 rm -f "$log"
-ln -sf vellum build/release/bin/fuse-overlayfs
 PATH=$PWD/build/release/bin:$PATH
 here=$PWD
 room=$(mktemp -d -t vellum-demo.XXXXXX)
