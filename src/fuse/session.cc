@@ -82,12 +82,12 @@ void Session::stop() {
 void Session::publish(const Agreement& agreement) {
   agreement_ = agreement;
   const MutexLock lock(mutex_);
-  published_ = agreement.connection;
+  published_ = agreement;
 }
 
 Connection Session::connection() const {
   const MutexLock lock(mutex_);
-  return published_;
+  return published_.connection;
 }
 
 SessionStats Session::stats() const {
@@ -103,7 +103,7 @@ SessionStats Session::stats() const {
   sum.notifications = notifications_.load();
   sum.open_backing = open_backing_.load();
   sum.threads = static_cast<unsigned>(workers_.size());
-  sum.minor = published_.minor;
+  sum.minor = published_.connection.minor;
   sum.transport = transport_;
   return sum;
 }
@@ -160,9 +160,10 @@ Status Session::delete_entry(NodeId parent, NodeId child, std::string_view name)
 }
 
 Status Session::resend() {
-  const auto channel = first_channel();
-  if (!channel) return fail(ENODEV);
-  if (!agreement_.resend()) return fail(EOPNOTSUPP);
+  {
+    const MutexLock lock(mutex_);
+    if (!published_.resend()) return fail(EOPNOTSUPP);
+  }
   return notify(abi::NotifyCode::kResend, nullptr, 0, nullptr);
 }
 

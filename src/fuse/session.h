@@ -74,7 +74,7 @@ class Session final : public Notifier {
   mutable Mutex mutex_;
   std::shared_ptr<Channel> channel_ VELLUM_GUARDED_BY(mutex_);
   const char* transport_ VELLUM_GUARDED_BY(mutex_) = "";
-  Connection published_ VELLUM_GUARDED_BY(mutex_);  // agreement_.connection for other threads
+  Agreement published_ VELLUM_GUARDED_BY(mutex_);  // agreement_ for other threads
   std::vector<std::unique_ptr<Worker>> workers_ VELLUM_GUARDED_BY(mutex_);
 };
 

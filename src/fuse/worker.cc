@@ -136,7 +136,8 @@ void Worker::work(const RequestBytes& bytes) {
     if (traced) log::debug("unique={} {}", header_.unique, describe(header_, *operation));
     dispatch(*operation);
   } else {
-    if (operation.error() != ENOSYS) Counters::bump(counters_.malformed);
+    // Bad names are not counted: users can give them (the kernel passes names of up to 1024 bytes).
+    if (operation.error() == EIO) Counters::bump(counters_.malformed);
     if (traced)
       log::debug("unique={} {}({}) node={} of {} bytes", header_.unique, opcode_name(header_.opcode), header_.opcode,
                  raw(header_.node), bytes.head.size() + bytes.rest.size());

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <future>
 #include <string>
 
@@ -91,7 +92,7 @@ TEST(DaemonTest, ForegroundFailsInPlace) {
 TEST(StopSignalsTest, CallBackAndEndWithTheirOwner) {
   const Outcome outcome = run([] {
     if (!StopSignals::block()) return 1;
-    int stops = 0, reports = 0;
+    std::atomic<int> stops = 0, reports = 0;
     std::promise<void> stopped;
     {
       StopSignals signals({.stop =
