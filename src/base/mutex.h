@@ -1,9 +1,11 @@
-// std::mutex and std::shared_mutex with Clang's thread-safety annotations (checked with clang-19 in CI).
-// SharedMutex favours readers as glibc's rwlock does. Neither is recursive.
+// Mutexes with Clang's thread-safety annotations (checked with clang-19 in CI). None is recursive, not even for
+// readers: a writer that waits for a SharedMutex holds new readers back, so that steady lookups cannot starve a
+// rename (std::shared_mutex on glibc would let them).
 #pragma once
 
+#include <pthread.h>
+
 #include <mutex>
-#include <shared_mutex>
 
 #if defined(__clang__)
 #define VELLUM_TSA(x) __attribute__((x))
@@ -37,13 +39,18 @@ class VELLUM_CAPABILITY("mutex") Mutex {
 
 class VELLUM_CAPABILITY("mutex") SharedMutex {
  public:
-  void lock() VELLUM_ACQUIRE() { mutex_.lock(); }
-  void unlock() VELLUM_RELEASE() { mutex_.unlock(); }
-  void lock_shared() VELLUM_ACQUIRE_SHARED() { mutex_.lock_shared(); }
-  void unlock_shared() VELLUM_RELEASE_SHARED() { mutex_.unlock_shared(); }
+  SharedMutex() = default;
+  SharedMutex(const SharedMutex&) = delete;
+  SharedMutex& operator=(const SharedMutex&) = delete;
+  ~SharedMutex() { ::pthread_rwlock_destroy(&lock_); }
+
+  void lock() VELLUM_ACQUIRE() { ::pthread_rwlock_wrlock(&lock_); }
+  void unlock() VELLUM_RELEASE() { ::pthread_rwlock_unlock(&lock_); }
+  void lock_shared() VELLUM_ACQUIRE_SHARED() { ::pthread_rwlock_rdlock(&lock_); }
+  void unlock_shared() VELLUM_RELEASE_SHARED() { ::pthread_rwlock_unlock(&lock_); }
 
  private:
-  std::shared_mutex mutex_;
+  pthread_rwlock_t lock_ = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 };
 
 class VELLUM_SCOPED_CAPABILITY MutexLock {

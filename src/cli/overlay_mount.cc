@@ -115,7 +115,11 @@ int mount_overlay(const std::string& program, const OverlayCommand& command) {
     log::error("{}: cannot go to the background: {}", program, daemon.error().message());
     return 1;
   }
-  return daemon->is_parent() ? daemon->wait() : serve(program, command, *daemon);
+  if (!daemon->is_parent()) return serve(program, command, *daemon);
+  const int code = daemon->wait();
+  // The kernel takes the root for root's own until it has asked once, and would refuse its owner's first chmod.
+  if (code == 0) ignore(sys::statx_path(command.mount.mountpoint.c_str()));
+  return code;
 }
 
 }  // namespace vellum::cli

@@ -142,10 +142,22 @@ Status Overlay::ensure_upper_dir(Node& dir) {
       if (node.in_upper.load(std::memory_order_acquire)) continue;
       TRY(copy_up_locked(node, {}));
     }
-    // Size, ctime and link count are the new directory's now.
-    if (notifier_ != nullptr) ignore(notifier_->inval_attr(node.node_id()));
+    attributes_changed(node);
   }
   return {};
+}
+
+// After a copy-up: the object shows its copy's size, ctime and link count, and the directory above got a new entry in
+// upper. The kernel must not mix what it remembers of before with what it asks for later.
+void Overlay::attributes_changed(Node& copied) {
+  if (notifier_ == nullptr) return;
+  ignore(notifier_->inval_attr(copied.node_id()));
+  NodeRef parent;
+  {
+    ReadLock lock(copied.mutex);
+    if (copied.parent != nullptr) parent = nodes_.pin(*copied.parent);
+  }
+  if (parent) ignore(notifier_->inval_attr(parent->node_id()));
 }
 
 Status Overlay::copy_up(Node& node, CopyUp how) {
@@ -173,7 +185,7 @@ Status Overlay::copy_up(Node& node, CopyUp how) {
       if (node.parent != nullptr && !node.parent->in_upper.load(std::memory_order_acquire)) continue;
       TRY(copy_up_locked(node, how));
     }
-    if (notifier_ != nullptr) ignore(notifier_->inval_attr(node.node_id()));
+    attributes_changed(node);
     return {};
   }
 }
@@ -352,7 +364,7 @@ void Overlay::settle_hard_links() {
     if (!found) continue;
     Node& node = **found;
     if (node.parent == nullptr || !node.file || node.file->work_name.empty()) continue;
-    std::vector<Alias> names = node.file->aliases;
+    std::vector<Alias> names = node.file->aliases;  // no other thread is left
     names.push_back({.parent = node.parent, .name = std::string(node.name.view())});
     for (const Alias& at : names) {
       auto settled = [&]() -> Status {
@@ -371,11 +383,13 @@ void Overlay::settle_hard_links() {
 // moment the merged tree is the same, so a crash leaves it whole.
 Status Overlay::copy_up_tree(Node& dir) {
   std::shared_ptr<const Listing> listing;
+  sys::Statx before;
   {
     ReadLock tree(tree_mutex_);
     TRY(ensure_upper_dir(dir));
     ReadLock lock(dir.mutex);
     listing = TRY(listing_of(dir));
+    before = TRY(stat_of(dir));
   }
   for (std::size_t i = 2; i < listing->entries().size(); ++i) {
     std::string_view name = listing->name(listing->entries()[i]);
@@ -414,7 +428,7 @@ Status Overlay::copy_up_tree(Node& dir) {
   }
   // Whiteouts under an opaque directory hide nothing, and kernel overlayfs would list them.
   clear_emptied_dir(dir);
-  return {};
+  return sys::utimens(*upper, "", before.atime, before.mtime);  // for the caller nothing has changed
 }
 
 }  // namespace vellum::overlay

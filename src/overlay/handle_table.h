@@ -14,12 +14,7 @@
 namespace vellum::overlay {
 
 struct Handle {
-  explicit Handle(NodeRef opened) : node(std::move(opened)) {
-    node->open_handles.fetch_add(1, std::memory_order_relaxed);
-  }
-  ~Handle() { node->open_handles.fetch_sub(1, std::memory_order_relaxed); }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
+  explicit Handle(NodeRef opened) : node(std::move(opened)) {}
 
   NodeRef node;
   SharedMutex mutex;

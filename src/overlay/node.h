@@ -73,7 +73,6 @@ struct Node {
   std::uint64_t ino = 0;  // as presented
   std::unique_ptr<DirState> dir;
   std::unique_ptr<FileState> file;
-  std::atomic<std::uint32_t> open_handles{0};
   LayerIndex layer = 0;  // of a non-directory: where it was found
   std::uint8_t type = 0;  // DT_*
   std::atomic<bool> in_upper{false};

@@ -130,6 +130,11 @@ void NodeTable::add_alias(Node& node, Node& parent, std::string_view name) {
   alias_count_.fetch_add(1, std::memory_order_release);
 }
 
+bool NodeTable::has_alias(const Node& node) {
+  MutexLock lock(alias_mutex_);
+  return node.file && !node.file->aliases.empty();
+}
+
 // Takes (parent, name) out of the node's aliases; the pin on parent passes to the caller.
 bool NodeTable::take_alias(Node& node, const Node& parent, std::string_view name) {
   MutexLock lock(alias_mutex_);

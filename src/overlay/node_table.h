@@ -67,6 +67,7 @@ class NodeTable {
   void name_again(Node& node, Node& parent, std::string_view name);
   // A further name of a node that has one.
   void add_alias(Node& node, Node& parent, std::string_view name);
+  bool has_alias(const Node& node);
   // Forgets that (parent, name) leads to a node. If it was the node's primary name, an alias takes its place;
   // without one the node becomes nameless. Call with the node locked exclusively (or the tree).
   void erase(Node& node, Node& parent, std::string_view name);

@@ -143,6 +143,11 @@ class Overlay : public fuse::Filesystem {
   fuse::Attr to_attr(const Node& node, const sys::Statx& st) const;
   // The parent is locked (shared suffices), or the tree exclusively.
   Result<std::optional<Found>> resolve(Node& parent, std::string_view name);
+  struct Redirected {
+    DirFd object;            // null: not in this layer
+    bool ends_here = false;  // the layers below are hidden
+  };
+  Result<Redirected> follow_redirect(const Layer& in, std::string_view path);
   Status resolve_lowers(Node& parent, std::string_view name, Found& found, bool& exists);
   Status resolve_metacopy(Node& parent, std::string_view name, Found& found);
   // Whether a lower layer would show `name` in `parent` if upper said nothing about it.
@@ -199,6 +204,7 @@ class Overlay : public fuse::Filesystem {
   void mark_impure(Node& dir, sys::FdRef upper_fd);
   Status copy_up_tree(Node& dir);
   void settle_hard_links();
+  void attributes_changed(Node& copied);
   std::string work_name(std::string_view what);
 
   // --- make.cc
@@ -237,6 +243,7 @@ class Overlay : public fuse::Filesystem {
   // --- remove.cc
   // Opens the object of a node about to lose its last name, so that those who still refer to it go on.
   DirFd keep_fd(Node& node);
+  void count_links(Node& node);
   void lose_name(Node& node, Node& parent, std::string_view name, DirFd kept);
   Status remove_name(Node& parent, std::string_view name, Node& node);
   void clear_emptied_dir(Node& dir);

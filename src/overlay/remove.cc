@@ -5,7 +5,7 @@ namespace vellum::overlay {
 
 DirFd Overlay::keep_fd(Node& node) {
   if (node.nameless.load(std::memory_order_acquire)) return nullptr;
-  if (node.file && !node.file->aliases.empty()) return nullptr;  // it stays reachable by another name
+  if (nodes_.has_alias(node)) return nullptr;  // it stays reachable by another name
   auto place = place_of(node);
   if (!place) return nullptr;
   if (*place->name.c_str() == '\0') return place->dir;
@@ -35,6 +35,18 @@ void Overlay::lose_name(Node& node, Node& parent, std::string_view name, DirFd k
   }
   if (last) dir_fds_.drop(raw(node.node_id()), 0);
   names_changed(parent);
+}
+
+// Before a lower file with several links loses a name: its count is ours to keep from now on, for as long as the
+// mount lives, since the layer's own never changes.
+void Overlay::count_links(Node& node) {
+  if (node.is_dir() || node.in_upper.load(std::memory_order_acquire) || (node.file && node.file->nlink_known)) return;
+  auto st = stat_of(node);
+  if (!st || st->nlink <= 1) return;
+  if (!node.file) node.file = std::make_unique<FileState>();
+  node.file->nlink_known = true;
+  node.file->lower_nlink = static_cast<std::int32_t>(st->nlink);
+  if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Takes the name of a non-directory out of the merged tree.
@@ -68,17 +80,7 @@ Status Overlay::unlink(const fuse::Caller&, fuse::NodeId parent_id, std::string_
   if (!node) return fail(ENOENT);
   if (node->is_dir()) return fail(EISDIR);
   WriteLock lock(node->mutex);
-  // A lower file with several links: whiting out one name must show in the count the others report.
-  bool in_upper = node->in_upper.load(std::memory_order_acquire);
-  if (!in_upper && !(node->file && node->file->nlink_known)) {
-    auto st = stat_of(*node);
-    if (st && st->nlink > 1) {
-      if (!node->file) node->file = std::make_unique<FileState>();
-      node->file->nlink_known = true;
-      node->file->lower_nlink = static_cast<std::int32_t>(st->nlink);
-      if (!std::exchange(node->pinned, true)) node->refs.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
+  count_links(*node);
   DirFd kept = keep_fd(*node);
   TRY(remove_name(*parent, name, *node));
   lose_name(*node, *parent, name, std::move(kept));

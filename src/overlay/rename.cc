@@ -171,6 +171,7 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   bool whiteout = TRY(lower_has(*from.parent, from.name));
   DirFd kept;
   if (target) {
+    count_links(*target);
     kept = keep_fd(*target);
     if (target->is_dir()) TRY(empty_target_dir(*target, to));
   }

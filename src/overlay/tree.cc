@@ -215,6 +215,32 @@ Status Overlay::resolve_metacopy(Node& parent, std::string_view name, Found& fou
   return fail(EIO);
 }
 
+// One layer's answer to an absolute redirect. As in any lookup, a whiteout or another non-directory on the way, or an
+// opaque directory, hides the layers below.
+Result<Overlay::Redirected> Overlay::follow_redirect(const Layer& in, std::string_view path) {
+  Redirected result;
+  DirFd at = in.root;
+  for (;;) {
+    auto slash = path.find('/');
+    std::string_view component = path.substr(0, slash);
+    if (!valid_name(component)) return fail(EIO);  // no overlay writes such a redirect
+    auto next = with_fds([&] { return sys::openat(*at, CName(component), O_PATH); });
+    if (!next) {
+      if (next.error() == ENOENT) return Redirected{.object = nullptr, .ends_here = result.ends_here};
+      return fail(next.error());
+    }
+    sys::Statx st = TRY(sys::statx(*next, ""));
+    at = std::make_shared<const sys::UniqueFd>(std::move(*next));
+    if (slash == std::string_view::npos) {
+      result.object = std::move(at);
+      return result;
+    }
+    if (!st.is_dir()) return Redirected{.object = nullptr, .ends_here = true};
+    if (TRY(read_marks(in, *at, "")).opaque) result.ends_here = true;
+    path.remove_prefix(slash + 1);
+  }
+}
+
 Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found, bool& exists) {
   const auto& lowers = parent.dir->lowers;
   std::size_t position = 0;
@@ -249,7 +275,6 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     LayerIndex index;
     DirFd dir;
     CName at{""};
-    sys::UniqueFd redirected;
     bool relocated = !redirect.empty();
     if (!relocated) {
       while (position < lowers.size() && lowers[position].layer < next_layer) ++position;
@@ -260,15 +285,15 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     } else {
       if (next_layer >= layers_.size()) return {};
       index = next_layer;
-      auto opened = sys::open_beneath(*layer(index).root, redirect, O_PATH);
-      if (!opened) {
-        if (opened.error() != ENOENT && opened.error() != ENOTDIR && opened.error() != ELOOP) return fail(opened.error());
-        next_layer = static_cast<LayerIndex>(index + 1);
+      Redirected target = TRY(follow_redirect(layer(index), redirect));
+      if (target.ends_here) next_layer = static_cast<LayerIndex>(layers_.size());
+      if (!target.object) {
+        if (next_layer <= index) next_layer = static_cast<LayerIndex>(index + 1);
         continue;
       }
-      dir = std::make_shared<const sys::UniqueFd>(std::move(*opened));
+      dir = std::move(target.object);
     }
-    next_layer = static_cast<LayerIndex>(index + 1);
+    next_layer = std::max(next_layer, static_cast<LayerIndex>(index + 1));
     const Layer& in = layer(index);
     bool last = relocated ? next_layer >= layers_.size() : position + 1 >= lowers.size();
     auto st = stat_at(in, *dir, at);

@@ -36,17 +36,21 @@ Result<std::string> Overlay::getxattr(const fuse::Caller&, fuse::NodeId id, std:
   return value;
 }
 
-Result<std::string> Overlay::listxattr(const fuse::Caller&, fuse::NodeId id) {
+Result<std::string> Overlay::listxattr(const fuse::Caller& caller, fuse::NodeId id) {
   if (options_.no_xattrs) return fail(EOPNOTSUPP);
   NodeRef node = TRY(nodes_.get(id));
   ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
   Place place = TRY(place_of(*node));
   std::string names = visible_xattrs(TRY(sys::listxattr(place.fd(), place.name)));
-  if (!options_.no_acl) return names;
+  // The kernel asks the backing file system to keep trusted.* from others, but passes our list on as it is.
+  bool hide_trusted = caller.uid != 0;
+  if (!options_.no_acl && !hide_trusted) return names;
   std::string rest;
   for_each_xattr(names, [&](std::string_view name) {
-    if (!is_acl_xattr(name)) rest.append(name).push_back('\0');
+    if (options_.no_acl && is_acl_xattr(name)) return;
+    if (hide_trusted && name.starts_with("trusted.")) return;
+    rest.append(name).push_back('\0');
   });
   return rest;
 }
