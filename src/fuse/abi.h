@@ -19,10 +19,10 @@ inline constexpr std::uint32_t kOldestMinor = 31;  // Linux 5.4
 inline constexpr std::uint32_t kNewestMinor = 45;  // Linux 6.18
 
 inline constexpr std::size_t kNameMax = 255;
-inline constexpr std::size_t kPathMax = 4096;      // of a symlink's target, with its zero byte
+inline constexpr std::size_t kPathMax = 4096;  // of a symlink's target, with its zero byte
 inline constexpr std::size_t kXattrNameMax = 255;
 inline constexpr std::size_t kXattrSizeMax = 65536;
-inline constexpr std::size_t kPageSize = 4096;     // the unit of InitOut::max_pages on the machines we know
+inline constexpr std::size_t kPageSize = 4096;  // the unit of InitOut::max_pages on the machines we know
 inline constexpr std::size_t kMinReadBuffer = 8192;
 
 enum class Opcode : std::uint32_t {
@@ -164,20 +164,20 @@ inline constexpr std::uint32_t kKillSuidgid = 1U << 11;  // 7.33
 }  // namespace setattr_valid
 
 inline constexpr std::uint32_t kGetattrHandle = 1U << 0;
-inline constexpr std::uint32_t kOpenKillSuidgid = 1U << 0;         // 7.33
+inline constexpr std::uint32_t kOpenKillSuidgid = 1U << 0;  // 7.33
 inline constexpr std::uint32_t kWriteCache = 1U << 0;
 inline constexpr std::uint32_t kWriteLockOwner = 1U << 1;
-inline constexpr std::uint32_t kWriteKillSuidgid = 1U << 2;        // 7.31; until 7.33 suid, sgid and capabilities
+inline constexpr std::uint32_t kWriteKillSuidgid = 1U << 2;  // 7.31; until 7.33 suid, sgid and capabilities
 inline constexpr std::uint32_t kFsyncDataOnly = 1U << 0;
 inline constexpr std::uint32_t kIoctlCompat = 1U << 0;
 inline constexpr std::uint32_t kIoctlUnrestricted = 1U << 1;
 inline constexpr std::uint32_t kIoctlRetry = 1U << 2;
 inline constexpr std::uint32_t kIoctl32Bit = 1U << 3;
 inline constexpr std::uint32_t kIoctlDir = 1U << 4;
-inline constexpr std::uint32_t kSetxattrAclKillSgid = 1U << 0;     // 7.33
-inline constexpr std::uint32_t kExpireOnly = 1U << 0;              // 7.38, of a kInvalEntry notification
-inline constexpr std::uint64_t kUniqueInterrupt = 1ULL << 0;       // the unique of an INTERRUPT: its target's, plus this
-inline constexpr std::uint64_t kUniqueResend = 1ULL << 63;         // 7.40: this request was sent before
+inline constexpr std::uint32_t kSetxattrAclKillSgid = 1U << 0;  // 7.33
+inline constexpr std::uint32_t kExpireOnly = 1U << 0;           // 7.38, of a kInvalEntry notification
+inline constexpr std::uint64_t kUniqueInterrupt = 1ULL << 0;    // the unique of an INTERRUPT: its target's, plus this
+inline constexpr std::uint64_t kUniqueResend = 1ULL << 63;      // 7.40: this request was sent before
 
 struct InHeader {
   std::uint32_t length;  // of the whole request
@@ -433,7 +433,7 @@ struct InitIn {
   std::uint32_t major, minor;
   std::uint32_t max_readahead;
   std::uint32_t flags;
-  std::uint32_t flags2;      // 7.36: from here on
+  std::uint32_t flags2;  // 7.36: from here on
   std::uint32_t unused[11];
 };
 static_assert(sizeof(InitIn) == 64);

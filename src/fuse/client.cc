@@ -195,8 +195,8 @@ void Client::receive_replies() {
     if (header.unique == 0) {
       notifications_.push_back({static_cast<abi::NotifyCode>(header.error), std::move(body)});
     } else if (const auto found = waiters_.find(header.unique); found != waiters_.end() && !found->second->done) {
-      const bool sensible = header.length == *got && header.error <= 0 && header.error > -512 &&
-                            (header.error == 0 || body.empty());
+      const bool sensible =
+          header.length == *got && header.error <= 0 && header.error > -512 && (header.error == 0 || body.empty());
       found->second->reply = {sensible ? -header.error : EIO, std::move(body)};
       found->second->done = true;
     }
@@ -360,18 +360,16 @@ Result<OpenReply> Client::open(const Caller& caller, NodeId node, int flags, boo
 
 Result<Created> Client::create(const Caller& caller, NodeId parent, std::string_view name, int flags,
                                std::uint32_t mode, std::uint32_t umask) {
-  const abi::CreateIn in{
-      .flags = static_cast<std::uint32_t>(flags), .mode = mode, .umask = umask, .open_flags = 0};
-  return created_of(call(static_cast<std::uint32_t>(Opcode::kCreate), parent, caller,
-                         {bytes_of(in), text(name), zero()}));
+  const abi::CreateIn in{.flags = static_cast<std::uint32_t>(flags), .mode = mode, .umask = umask, .open_flags = 0};
+  return created_of(
+      call(static_cast<std::uint32_t>(Opcode::kCreate), parent, caller, {bytes_of(in), text(name), zero()}));
 }
 
 Result<Created> Client::tmpfile(const Caller& caller, NodeId parent, int flags, std::uint32_t mode,
                                 std::uint32_t umask) {
-  const abi::CreateIn in{
-      .flags = static_cast<std::uint32_t>(flags), .mode = mode, .umask = umask, .open_flags = 0};
-  return created_of(call(static_cast<std::uint32_t>(Opcode::kTmpfile), parent, caller,
-                         {bytes_of(in), text("/"), zero()}));
+  const abi::CreateIn in{.flags = static_cast<std::uint32_t>(flags), .mode = mode, .umask = umask, .open_flags = 0};
+  return created_of(
+      call(static_cast<std::uint32_t>(Opcode::kTmpfile), parent, caller, {bytes_of(in), text("/"), zero()}));
 }
 
 Result<std::size_t> Client::read(const Caller& caller, NodeId node, HandleId handle, std::uint64_t offset,
@@ -552,15 +550,13 @@ Status Client::removexattr(const Caller& caller, NodeId node, std::string_view n
 }
 
 Result<IoctlReply> Client::ioctl(const Caller& caller, NodeId node, HandleId handle, const IoctlRequest& request) {
-  const abi::IoctlIn in{
-      .handle = raw(handle),
-      .flags = (request.directory ? abi::kIoctlDir : 0) | (request.compat32 ? abi::kIoctlCompat : 0),
-      .command = request.command,
-      .argument = request.argument,
-      .in_size = static_cast<std::uint32_t>(request.in.size()),
-      .out_size = static_cast<std::uint32_t>(request.out_size)};
-  const Reply reply =
-      TRY(call(static_cast<std::uint32_t>(Opcode::kIoctl), node, caller, {bytes_of(in), request.in}));
+  const abi::IoctlIn in{.handle = raw(handle),
+                        .flags = (request.directory ? abi::kIoctlDir : 0) | (request.compat32 ? abi::kIoctlCompat : 0),
+                        .command = request.command,
+                        .argument = request.argument,
+                        .in_size = static_cast<std::uint32_t>(request.in.size()),
+                        .out_size = static_cast<std::uint32_t>(request.out_size)};
+  const Reply reply = TRY(call(static_cast<std::uint32_t>(Opcode::kIoctl), node, caller, {bytes_of(in), request.in}));
   if (reply.error != 0) return fail(reply.error);
   const auto out = TRY(read_struct<abi::IoctlOut>(reply.body));
   return IoctlReply{.result = out.result, .out = string_of(reply.body).substr(sizeof out)};

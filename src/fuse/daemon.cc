@@ -48,8 +48,10 @@ int Daemon::wait() {
   }
   // A child that printed its own reason and left with a status needs no words from us.
   if (ended && ended->exited && ended->code != 0) return ended->code;
-  if (ended && !ended->exited) log::error("the background process was killed by signal {} before it was ready", ended->code);
-  else log::error("the background process ended before it was ready");
+  if (ended && !ended->exited)
+    log::error("the background process was killed by signal {} before it was ready", ended->code);
+  else
+    log::error("the background process ended before it was ready");
   return 1;
 }
 

@@ -195,9 +195,8 @@ Result<Operation> decode_copy_file_range(Reader& reader, bool wide) {
   const auto in = TRY(reader.take<abi::CopyFileRangeIn>());
   if (in.flags != 0 || in.offset_in > kOffsetMax || in.offset_out > kOffsetMax) return fail(EINVAL);
   if (in.node_out == 0) return fail(ESTALE);
-  return op::CopyFileRange{handle(in.handle_in),  in.offset_in,  node(in.node_out),
-                           handle(in.handle_out), in.offset_out, in.length,
-                           wide};
+  return op::CopyFileRange{
+      handle(in.handle_in), in.offset_in, node(in.node_out), handle(in.handle_out), in.offset_out, in.length, wide};
 }
 
 Result<Operation> decode_init(Reader& reader) {
@@ -368,14 +367,15 @@ Result<Operation> decode_operation(const Header& header, const RequestBytes& byt
 
 const char* opcode_name(std::uint32_t opcode) {
   static constexpr const char* kNames[abi::kOpcodeLimit] = {
-      nullptr,       "LOOKUP",     "FORGET",      "GETATTR",      "SETATTR",   "READLINK",      "SYMLINK",
-      nullptr,       "MKNOD",      "MKDIR",       "UNLINK",       "RMDIR",     "RENAME",        "LINK",
-      "OPEN",        "READ",       "WRITE",       "STATFS",       "RELEASE",   nullptr,         "FSYNC",
-      "SETXATTR",    "GETXATTR",   "LISTXATTR",   "REMOVEXATTR",  "FLUSH",     "INIT",          "OPENDIR",
-      "READDIR",     "RELEASEDIR", "FSYNCDIR",    "GETLK",        "SETLK",     "SETLKW",        "ACCESS",
-      "CREATE",      "INTERRUPT",  "BMAP",        "DESTROY",      "IOCTL",     "POLL",          "NOTIFY_REPLY",
-      "BATCH_FORGET", "FALLOCATE", "READDIRPLUS", "RENAME2",      "LSEEK",     "COPY_FILE_RANGE", "SETUPMAPPING",
-      "REMOVEMAPPING", "SYNCFS",   "TMPFILE",     "STATX",        "COPY_FILE_RANGE_64"};
+      nullptr,        "LOOKUP",        "FORGET",      "GETATTR",  "SETATTR",  "READLINK",
+      "SYMLINK",      nullptr,         "MKNOD",       "MKDIR",    "UNLINK",   "RMDIR",
+      "RENAME",       "LINK",          "OPEN",        "READ",     "WRITE",    "STATFS",
+      "RELEASE",      nullptr,         "FSYNC",       "SETXATTR", "GETXATTR", "LISTXATTR",
+      "REMOVEXATTR",  "FLUSH",         "INIT",        "OPENDIR",  "READDIR",  "RELEASEDIR",
+      "FSYNCDIR",     "GETLK",         "SETLK",       "SETLKW",   "ACCESS",   "CREATE",
+      "INTERRUPT",    "BMAP",          "DESTROY",     "IOCTL",    "POLL",     "NOTIFY_REPLY",
+      "BATCH_FORGET", "FALLOCATE",     "READDIRPLUS", "RENAME2",  "LSEEK",    "COPY_FILE_RANGE",
+      "SETUPMAPPING", "REMOVEMAPPING", "SYNCFS",      "TMPFILE",  "STATX",    "COPY_FILE_RANGE_64"};
   if (opcode >= abi::kOpcodeLimit || kNames[opcode] == nullptr) return "OPCODE";
   return kNames[opcode];
 }

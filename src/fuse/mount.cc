@@ -52,9 +52,8 @@ std::string common_data(const MountOptions& options) {
 
 Status mount_directly(const MountOptions& options, const std::string& path, std::uint32_t root_type,
                       const sys::UniqueFd& device) {
-  const std::string data =
-      fmt::format("fd={},rootmode={:o},user_id={},group_id={}{}", device.raw(), root_type, sys::effective_uid(),
-                  sys::effective_gid(), common_data(options));
+  const std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={}{}", device.raw(), root_type,
+                                       sys::effective_uid(), sys::effective_gid(), common_data(options));
   const std::string type = options.subtype.empty() ? "fuse" : "fuse." + options.subtype;
   return sys::mount(source_of(options), path, type, options.flags, data);
 }
@@ -185,8 +184,7 @@ std::expected<Mount, MountError> mount(const MountOptions& options) {
   auto by_program = mount_by_program(options, *path);
   if (!by_program) {
     MountError error = std::move(by_program.error());
-    if (!device)
-      error.message += fmt::format("; and {}: {}", sys::kFuseDevicePath, advice_for_device(device.error()));
+    if (!device) error.message += fmt::format("; and {}: {}", sys::kFuseDevicePath, advice_for_device(device.error()));
     return std::unexpected(std::move(error));
   }
   made.device_ = std::move(*by_program);

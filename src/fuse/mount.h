@@ -18,8 +18,8 @@ namespace vellum::fuse {
 
 struct MountOptions {
   std::string mountpoint = {};
-  std::string subtype = {};  // the type shown is fuse.SUBTYPE; empty: fuse
-  std::string source = {};   // the first column of /proc/mounts; empty: the subtype, or "fuse"
+  std::string subtype = {};          // the type shown is fuse.SUBTYPE; empty: fuse
+  std::string source = {};           // the first column of /proc/mounts; empty: the subtype, or "fuse"
   std::string selinux_context = {};  // the label of every file; empty: what the policy says
   sys::MountFlags flags = {};
   bool allow_other = false;

@@ -13,11 +13,11 @@ namespace vellum::fuse {
 // What the mount's owner would like; each comes true only if the kernel offers it and the file system agrees.
 struct Wishes {
   std::uint32_t newest_minor = abi::kNewestMinor;
-  std::uint32_t max_write = 1 << 20;      // bytes in one READ or WRITE
+  std::uint32_t max_write = 1 << 20;  // bytes in one READ or WRITE
   std::uint32_t max_readahead = 1 << 20;
   std::uint16_t max_background = 64;
-  std::uint32_t max_stack_depth = 1;      // of passthrough: 1 lets one more stacked file system lie over us
-  bool writeback_cache = false;           // passthrough wins where both are wished and possible
+  std::uint32_t max_stack_depth = 1;  // of passthrough: 1 lets one more stacked file system lie over us
+  bool writeback_cache = false;       // passthrough wins where both are wished and possible
   bool passthrough = false;
   bool posix_acl = false;
   bool dont_mask = true;

@@ -152,10 +152,8 @@ Status Session::inval_entry(NodeId parent, std::string_view name) {
 }
 
 Status Session::delete_entry(NodeId parent, NodeId child, std::string_view name) {
-  const abi::NotifyDelete body{.parent = raw(parent),
-                               .child = raw(child),
-                               .name_length = static_cast<std::uint32_t>(name.size()),
-                               .padding = 0};
+  const abi::NotifyDelete body{
+      .parent = raw(parent), .child = raw(child), .name_length = static_cast<std::uint32_t>(name.size()), .padding = 0};
   return notify(abi::NotifyCode::kDelete, &body, sizeof body, &name);
 }
 

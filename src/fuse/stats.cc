@@ -37,11 +37,11 @@ void Counters::add_to(SessionStats& sum, std::array<OperationStats, abi::kOpcode
 }
 
 std::string to_json(const SessionStats& stats) {
-  std::string json = fmt::format(
-      R"({{"protocol":"7.{}","transport":"{}","threads":{},"requests":{},"lost_replies":{},"malformed":{},)"
-      R"("bytes_read":{},"bytes_written":{},"notifications":{},"open_backing":{},"operations":{{)",
-      stats.minor, stats.transport, stats.threads, stats.requests, stats.lost_replies, stats.malformed,
-      stats.bytes_read, stats.bytes_written, stats.notifications, stats.open_backing);
+  std::string json =
+      fmt::format(R"({{"protocol":"7.{}","transport":"{}","threads":{},"requests":{},"lost_replies":{},"malformed":{},)"
+                  R"("bytes_read":{},"bytes_written":{},"notifications":{},"open_backing":{},"operations":{{)",
+                  stats.minor, stats.transport, stats.threads, stats.requests, stats.lost_replies, stats.malformed,
+                  stats.bytes_read, stats.bytes_written, stats.notifications, stats.open_backing);
   const char* separator = "";
   for (const auto& operation : stats.operations) {
     json += fmt::format(R"({}"{}":{{"count":{},"errors":{},"total_ns":{},"p50_ns":{},"p99_ns":{},"max_ns":{}}})",

@@ -30,14 +30,14 @@ struct OperationStats {
 struct SessionStats {
   std::vector<OperationStats> operations;  // only those that came at least once, by opcode
   std::uint64_t requests = 0;
-  std::uint64_t lost_replies = 0;        // the kernel no longer wanted them
+  std::uint64_t lost_replies = 0;  // the kernel no longer wanted them
   std::uint64_t malformed = 0;
-  std::uint64_t bytes_read = 0;          // in READ replies
-  std::uint64_t bytes_written = 0;       // in WRITE requests
+  std::uint64_t bytes_read = 0;     // in READ replies
+  std::uint64_t bytes_written = 0;  // in WRITE requests
   std::uint64_t notifications = 0;
-  std::uint64_t open_backing = 0;        // backing files registered now
+  std::uint64_t open_backing = 0;  // backing files registered now
   unsigned threads = 0;
-  std::uint32_t minor = 0;               // the protocol in use, 7.minor; 0 before INIT
+  std::uint32_t minor = 0;  // the protocol in use, 7.minor; 0 before INIT
   const char* transport = "";
 };
 

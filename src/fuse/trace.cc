@@ -79,8 +79,8 @@ struct Details {
   std::string operator()(const op::Listxattr& o) const { return fmt::format(" size={}", o.size); }
   std::string operator()(const op::Removexattr& o) const { return ' ' + quoted(o.name); }
   std::string operator()(const op::Init& o) const {
-    return fmt::format(" {}.{} flags={:#x} flags2={:#x} readahead={}", o.in.major, o.in.minor, o.in.flags,
-                       o.in.flags2, o.in.max_readahead);
+    return fmt::format(" {}.{} flags={:#x} flags2={:#x} readahead={}", o.in.major, o.in.minor, o.in.flags, o.in.flags2,
+                       o.in.max_readahead);
   }
   std::string operator()(const op::Access& o) const { return fmt::format(" mask={:o}", o.mask); }
   std::string operator()(const op::Interrupt& o) const { return fmt::format(" target={}", o.target); }

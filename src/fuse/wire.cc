@@ -97,10 +97,8 @@ Entry plain_entry(const abi::EntryOut& wire) {
 }
 
 abi::AttrOut wire_attr_reply(const AttrReply& reply) {
-  return abi::AttrOut{.attr_valid = reply.valid.sec,
-                      .attr_valid_nsec = reply.valid.nsec,
-                      .padding = 0,
-                      .attr = wire_attr(reply.attr)};
+  return abi::AttrOut{
+      .attr_valid = reply.valid.sec, .attr_valid_nsec = reply.valid.nsec, .padding = 0, .attr = wire_attr(reply.attr)};
 }
 
 AttrReply plain_attr_reply(const abi::AttrOut& wire) {

@@ -347,9 +347,7 @@ void Worker::on(const op::Rename& o) {
   reply_status(filesystem_.rename(header_.caller, header_.node, o.name, o.new_parent, o.new_name, o.flags));
 }
 
-void Worker::on(const op::Link& o) {
-  reply_entry(filesystem_.link(header_.caller, o.node, header_.node, o.new_name));
-}
+void Worker::on(const op::Link& o) { reply_entry(filesystem_.link(header_.caller, o.node, header_.node, o.new_name)); }
 
 void Worker::on(const op::Open& o) {
   const auto opened = filesystem_.open(header_.caller, header_.node, o.flags, o.kill_suidgid);

@@ -119,11 +119,11 @@ class Worker {
   std::vector<NodeId> counted_;  // by the READDIRPLUS reply being made
   Counters counters_;
 
-  Header header_;         // of the current request
-  int error_ = 0;         // what it was answered
+  Header header_;  // of the current request
+  int error_ = 0;  // what it was answered
   bool answered_ = false;
-  bool ready_ = false;    // INIT was answered
-  int refused_ = 0;       // why INIT was not
+  bool ready_ = false;  // INIT was answered
+  int refused_ = 0;     // why INIT was not
 
   void leave();
 

@@ -34,8 +34,8 @@ using File = std::unique_ptr<std::FILE, CloseFile>;
 bool in_first_user_namespace() {
   File map(std::fopen("/proc/self/uid_map", "re"));
   unsigned long inside = 1, outside = 1, length = 0;
-  return map && std::fscanf(map.get(), "%lu %lu %lu", &inside, &outside, &length) == 3 && inside == 0 &&
-         outside == 0 && length == 4294967295UL;
+  return map && std::fscanf(map.get(), "%lu %lu %lu", &inside, &outside, &length) == 3 && inside == 0 && outside == 0 &&
+         length == 4294967295UL;
 }
 
 bool has_effective_capability(unsigned capability) {

@@ -13,8 +13,8 @@
 
 namespace vellum::sys {
 
-Result<Child> start_program(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
-                            FdRef inherited) {
+Result<Child> start_program(const std::vector<std::string>& arguments,
+                            const std::vector<std::string>& extra_environment, FdRef inherited) {
   auto [reader, writer] = TRY(make_pipe());
   std::vector<char*> argv, envp;
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));

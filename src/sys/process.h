@@ -26,8 +26,8 @@ struct Child {
   pid_t pid = -1;
   UniqueFd errors;
 };
-Result<Child> start_program(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
-                            FdRef inherited);
+Result<Child> start_program(const std::vector<std::string>& arguments,
+                            const std::vector<std::string>& extra_environment, FdRef inherited);
 Result<ChildExit> wait_for(pid_t pid);
 
 // Everything until the end of a pipe, at most `limit` bytes.
@@ -37,7 +37,7 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe();  // read end, write end; clos
 
 // 0 in the child.
 Result<pid_t> fork_child();
-void new_session();              // setsid
+void new_session();  // setsid
 Status change_to_root_directory();
 Status standard_streams_to_null();
 // Modes that a file system is asked for are complete: the process's own mask must take nothing away.

@@ -51,8 +51,8 @@ TEST(DaemonTest, ParentReturnsZeroOnceReady) {
     daemon->ready();
     char directory[256];
     // The terminal is let go of, the working directory too, and this is a session of its own.
-    const bool detached = ::getcwd(directory, sizeof directory) != nullptr && std::string(directory) == "/" &&
-                          ::getsid(0) == ::getpid();
+    const bool detached =
+        ::getcwd(directory, sizeof directory) != nullptr && std::string(directory) == "/" && ::getsid(0) == ::getpid();
     return detached ? 0 : 9;
   });
   EXPECT_EQ(outcome.status, 0);

@@ -22,12 +22,12 @@ namespace {
 
 constexpr unsigned kNobody = 65534;
 
-#define REQUIRE(condition)                                                      \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
+#define REQUIRE(condition)                                                         \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
       std::fprintf(stderr, "%d: %s: %s\n", __LINE__, #condition, strerror(errno)); \
-      return 1;                                                                 \
-    }                                                                           \
+      return 1;                                                                    \
+    }                                                                              \
   } while (false)
 
 // Gives this process a world-usable /dev/fuse and makes it that plain user.
@@ -124,17 +124,20 @@ TEST_F(Unprivileged, MissingFusermountIsNamed) {
 }
 
 TEST_F(Unprivileged, RootOfAUserNamespaceMountsDirectly) {
-  EXPECT_EQ(in_process([this] {
-              if (const int failed = become_plain_user(place_)) return failed;
-              if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
-              std::ofstream("/proc/self/setgroups") << "deny";
-              std::ofstream("/proc/self/uid_map") << "0 65534 1";
-              std::ofstream("/proc/self/gid_map") << "0 65534 1";
-              REQUIRE(::getuid() == 0);
-              ::setenv("PATH", "/nowhere", 1);
-              return mount_and_use("user_id=0");
-            }),
-            0);
+  constexpr int kNoNamespace = 77;
+  const int status = in_process([this] {
+    if (const int failed = become_plain_user(place_)) return failed;
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return kNoNamespace;
+    std::ofstream("/proc/self/setgroups") << "deny";
+    std::ofstream("/proc/self/uid_map") << "0 65534 1";
+    std::ofstream("/proc/self/gid_map") << "0 65534 1";
+    REQUIRE(::getuid() == 0);
+    ::setenv("PATH", "/nowhere", 1);
+    return mount_and_use("user_id=0");
+  });
+  // With a thread of its own in the process (ThreadSanitizer) or by the administrator's will.
+  if (status == kNoNamespace) GTEST_SKIP() << "user namespaces cannot be made here";
+  EXPECT_EQ(status, 0);
 }
 
 }  // namespace

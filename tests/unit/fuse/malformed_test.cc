@@ -124,32 +124,20 @@ struct SizedCase {
 };
 
 TEST(MalformedSizes, EveryStructTooShortOrTooLong) {
-  const SizedCase cases[] = {{Opcode::kGetattr, sizeof(abi::GetattrIn)},
-                             {Opcode::kSetattr, sizeof(abi::SetattrIn)},
-                             {Opcode::kStatx, sizeof(abi::StatxIn)},
-                             {Opcode::kReadlink, 0},
-                             {Opcode::kOpen, sizeof(abi::OpenIn)},
-                             {Opcode::kRead, sizeof(abi::ReadIn)},
-                             {Opcode::kWrite, sizeof(abi::WriteIn)},
-                             {Opcode::kStatfs, 0},
-                             {Opcode::kRelease, sizeof(abi::ReleaseIn)},
-                             {Opcode::kFsync, sizeof(abi::FsyncIn)},
-                             {Opcode::kListxattr, sizeof(abi::GetxattrIn)},
-                             {Opcode::kFlush, sizeof(abi::FlushIn)},
-                             {Opcode::kOpendir, sizeof(abi::OpenIn)},
-                             {Opcode::kReaddir, sizeof(abi::ReadIn)},
-                             {Opcode::kReaddirplus, sizeof(abi::ReadIn)},
-                             {Opcode::kReleasedir, sizeof(abi::ReleaseIn)},
-                             {Opcode::kFsyncdir, sizeof(abi::FsyncIn)},
-                             {Opcode::kAccess, sizeof(abi::AccessIn)},
-                             {Opcode::kInterrupt, sizeof(abi::InterruptIn)},
-                             {Opcode::kIoctl, sizeof(abi::IoctlIn)},
-                             {Opcode::kFallocate, sizeof(abi::FallocateIn)},
-                             {Opcode::kLseek, sizeof(abi::LseekIn)},
-                             {Opcode::kSyncfs, sizeof(abi::SyncfsIn)},
-                             {Opcode::kDestroy, 0},
-                             {Opcode::kForget, sizeof(abi::ForgetIn)},
-                             {Opcode::kBatchForget, sizeof(abi::BatchForgetIn)}};
+  const SizedCase cases[] = {
+      {Opcode::kGetattr, sizeof(abi::GetattrIn)},     {Opcode::kSetattr, sizeof(abi::SetattrIn)},
+      {Opcode::kStatx, sizeof(abi::StatxIn)},         {Opcode::kReadlink, 0},
+      {Opcode::kOpen, sizeof(abi::OpenIn)},           {Opcode::kRead, sizeof(abi::ReadIn)},
+      {Opcode::kWrite, sizeof(abi::WriteIn)},         {Opcode::kStatfs, 0},
+      {Opcode::kRelease, sizeof(abi::ReleaseIn)},     {Opcode::kFsync, sizeof(abi::FsyncIn)},
+      {Opcode::kListxattr, sizeof(abi::GetxattrIn)},  {Opcode::kFlush, sizeof(abi::FlushIn)},
+      {Opcode::kOpendir, sizeof(abi::OpenIn)},        {Opcode::kReaddir, sizeof(abi::ReadIn)},
+      {Opcode::kReaddirplus, sizeof(abi::ReadIn)},    {Opcode::kReleasedir, sizeof(abi::ReleaseIn)},
+      {Opcode::kFsyncdir, sizeof(abi::FsyncIn)},      {Opcode::kAccess, sizeof(abi::AccessIn)},
+      {Opcode::kInterrupt, sizeof(abi::InterruptIn)}, {Opcode::kIoctl, sizeof(abi::IoctlIn)},
+      {Opcode::kFallocate, sizeof(abi::FallocateIn)}, {Opcode::kLseek, sizeof(abi::LseekIn)},
+      {Opcode::kSyncfs, sizeof(abi::SyncfsIn)},       {Opcode::kDestroy, 0},
+      {Opcode::kForget, sizeof(abi::ForgetIn)},       {Opcode::kBatchForget, sizeof(abi::BatchForgetIn)}};
   for (const auto& [op, size] : cases) {
     const char* name = opcode_name(static_cast<std::uint32_t>(op));
     EXPECT_EQ(decode({.op = op, .body = std::string(size, '\0')}), 0) << name;
@@ -242,7 +230,8 @@ TEST(Extensions, AtTheEndArePassedOver) {
 }
 
 TEST(TwoPieces, DecodeAsOne) {
-  const std::string text = encode({.op = Opcode::kMkdir, .body = as_text(abi::MkdirIn{.mode = 0755, .umask = 0}) + z("d")});
+  const std::string text =
+      encode({.op = Opcode::kMkdir, .body = as_text(abi::MkdirIn{.mode = 0755, .umask = 0}) + z("d")});
   const auto whole = std::as_bytes(std::span(text));
   for (const std::size_t cut : {sizeof(abi::InHeader), sizeof(abi::InHeader) + sizeof(abi::MkdirIn)}) {
     const RequestBytes bytes{.head = whole.first(cut), .rest = whole.subspan(cut)};

@@ -383,8 +383,8 @@ Result<OpenReply> MemoryFs::open(const Caller& caller, NodeId node, int flags, b
   return opened(node, *inode);
 }
 
-Result<Created> MemoryFs::create(const Caller& caller, NodeId parent, std::string_view name, int,
-                                 std::uint32_t mode, std::uint32_t umask) {
+Result<Created> MemoryFs::create(const Caller& caller, NodeId parent, std::string_view name, int, std::uint32_t mode,
+                                 std::uint32_t umask) {
   const Entry made = TRY(add(caller, parent, name, S_IFREG | (mode & 07777 & ~umask), 0, {}));
   const std::lock_guard lock(mutex_);
   return Created{.entry = made, .open = opened(made.node, inodes_.at(made.node))};

@@ -18,8 +18,8 @@ class MemoryFs : public Filesystem {
   MemoryFs();
 
   // The books.
-  std::uint64_t lookups(NodeId node) const;        // counted by the kernel now
-  std::uint64_t counted_lookups() const;           // over all nodes but the root
+  std::uint64_t lookups(NodeId node) const;  // counted by the kernel now
+  std::uint64_t counted_lookups() const;     // over all nodes but the root
   std::size_t open_handles() const;
   Caller last_caller() const;
   bool destroyed() const;

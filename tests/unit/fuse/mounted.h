@@ -39,9 +39,8 @@ class Mounted {
     mount_ = std::move(*made);
     options.on_ready = [this] { ready_.set_value(); };
     session_ = std::make_unique<Session>(filesystem, std::move(options));
-    thread_ = std::thread([this] {
-      ended_ = session_->run(std::make_unique<DeviceChannel>(mount_.take_device()), threads_);
-    });
+    thread_ = std::thread(
+        [this] { ended_ = session_->run(std::make_unique<DeviceChannel>(mount_.take_device()), threads_); });
     if (ready_.get_future().wait_for(std::chrono::seconds(10)) != std::future_status::ready) error_ = "no INIT came";
   }
   ~Mounted() {

@@ -25,7 +25,8 @@ abi::InitIn offer(std::uint32_t minor, std::uint64_t flags) {
 }
 
 TEST(Negotiate, NothingOfferedNothingAgreed) {
-  Agreement agreement = agree(offer(31, 0), {.writeback_cache = true, .passthrough = true, .posix_acl = true}, kNoLimit, true);
+  Agreement agreement =
+      agree(offer(31, 0), {.writeback_cache = true, .passthrough = true, .posix_acl = true}, kNoLimit, true);
   const abi::InitOut out = settle(agreement, {});
   EXPECT_EQ(out.flags, 0U);
   EXPECT_EQ(out.flags2, 0U);
@@ -97,9 +98,9 @@ TEST_P(EveryMinor, IsSpokenWithItsOwnKernel) {
   EXPECT_TRUE(client.setxattr({}, made->entry.node, "user.a", std::as_bytes(std::span(value)), {}));
   EXPECT_EQ(client.getxattr({}, made->entry.node, "user.a"), "value");
   ASSERT_TRUE(client.write({}, made->entry.node, made->open.handle, 0, std::as_bytes(std::span(value)), false));
-  EXPECT_EQ(client.copy_file_range({}, made->entry.node, made->open.handle, 0, made->entry.node, made->open.handle, 5,
-                                   5),
-            5U);
+  EXPECT_EQ(
+      client.copy_file_range({}, made->entry.node, made->open.handle, 0, made->entry.node, made->open.handle, 5, 5),
+      5U);
   EXPECT_EQ(fs.content(made->entry.node), "valuevalue");
 }
 

@@ -171,8 +171,7 @@ TEST_F(Operations, OpenReadWriteRelease) {
   ASSERT_TRUE(opened);
   EXPECT_EQ(fs_.open_handles(), 2U);
   std::string buffer(10, '.');
-  const auto got = client_.read(kCaller, made.entry.node, opened->handle, 1,
-                                std::as_writable_bytes(std::span(buffer)));
+  const auto got = client_.read(kCaller, made.entry.node, opened->handle, 1, std::as_writable_bytes(std::span(buffer)));
   EXPECT_EQ(got, 4U);
   EXPECT_EQ(buffer, "ello......");
   EXPECT_TRUE(client_.flush(kCaller, made.entry.node, opened->handle));
@@ -208,8 +207,9 @@ TEST_F(Operations, WritesUpToTheLimitAndReadsBack) {
 TEST_F(Operations, ReadBeyondTheLimitIsRefusedNotShortened) {
   const auto made = make_file("f");
   std::string buffer(std::size_t{2} << 20, '.');
-  EXPECT_EQ(client_.read(kCaller, made.entry.node, made.open.handle, 0, std::as_writable_bytes(std::span(buffer))).error(),
-            EINVAL);
+  EXPECT_EQ(
+      client_.read(kCaller, made.entry.node, made.open.handle, 0, std::as_writable_bytes(std::span(buffer))).error(),
+      EINVAL);
 }
 
 TEST_F(Operations, WriteKillsPrivileges) {

@@ -17,8 +17,8 @@
 namespace vellum::fuse {
 namespace {
 
-using testing::MemoryFs;
 using abi::Opcode;
+using testing::MemoryFs;
 
 template <class T>
 std::string as_text(const T& value) {
@@ -129,7 +129,8 @@ TEST_F(LostReply, OpendirIsReleased) {
 }
 
 TEST_F(LostReply, CreateIsReleasedAndForgotten) {
-  lose(request(Opcode::kCreate, as_text(abi::CreateIn{.flags = O_RDWR, .mode = 0644, .umask = 0, .open_flags = 0}) + z("f")));
+  lose(request(Opcode::kCreate,
+               as_text(abi::CreateIn{.flags = O_RDWR, .mode = 0644, .umask = 0, .open_flags = 0}) + z("f")));
   EXPECT_EQ(fs_.open_handles(), 0U);
   EXPECT_EQ(fs_.counted_lookups(), 0U);
 }
@@ -157,8 +158,8 @@ TEST(Scripted, RefusedReplyBecomesAnError) {
 
 TEST(Scripted, SignalsAndWithdrawnRequestsAreNoErrors) {
   MemoryFs fs;
-  ScriptedChannel::Script script{
-      .requests = {"EINTR", init_request(), "ENOENT", request(Opcode::kStatfs, {}), "EINTR"}, .sent = {}};
+  ScriptedChannel::Script script{.requests = {"EINTR", init_request(), "ENOENT", request(Opcode::kStatfs, {}), "EINTR"},
+                                 .sent = {}};
   Session session(fs);
   EXPECT_TRUE(session.run(std::make_unique<ScriptedChannel>(script), 1));
   EXPECT_EQ(script.sent.size(), 2U);
@@ -182,11 +183,11 @@ TEST(Scripted, EndBeforeInitIsAFailure) {
 
 TEST(Scripted, ForgetAndBatchForgetGetNoReplyEvenWhenMalformed) {
   MemoryFs fs;
-  ScriptedChannel::Script script{.requests = {init_request(), request(Opcode::kForget, {}),
-                                              request(Opcode::kBatchForget, "x"),
-                                              request(Opcode::kNotifyReply, "whatever"),
-                                              request(Opcode::kForget, as_text(abi::ForgetIn{.lookups = 1}))},
-                                 .sent = {}};
+  ScriptedChannel::Script script{
+      .requests = {init_request(), request(Opcode::kForget, {}), request(Opcode::kBatchForget, "x"),
+                   request(Opcode::kNotifyReply, "whatever"),
+                   request(Opcode::kForget, as_text(abi::ForgetIn{.lookups = 1}))},
+      .sent = {}};
   Session session(fs);
   EXPECT_TRUE(session.run(std::make_unique<ScriptedChannel>(script), 1));
   EXPECT_EQ(script.sent.size(), 1U);
@@ -194,8 +195,8 @@ TEST(Scripted, ForgetAndBatchForgetGetNoReplyEvenWhenMalformed) {
 
 TEST(Scripted, ResentRequestIsAnsweredUnderItsOwnNumber) {
   MemoryFs fs;
-  ScriptedChannel::Script script{
-      .requests = {init_request(), request(Opcode::kStatfs, {}, 10 | abi::kUniqueResend)}, .sent = {}};
+  ScriptedChannel::Script script{.requests = {init_request(), request(Opcode::kStatfs, {}, 10 | abi::kUniqueResend)},
+                                 .sent = {}};
   Session session(fs);
   EXPECT_TRUE(session.run(std::make_unique<ScriptedChannel>(script), 1));
   EXPECT_EQ(script.sent.at(1).unique, 10 | abi::kUniqueResend);

@@ -58,8 +58,8 @@ class SocketTree final : public Tree {
     std::string content;
     std::string piece(65536, '\0');
     while (true) {
-      const auto got = client().read({}, entry->node, opened->handle, content.size(),
-                                     std::as_writable_bytes(std::span(piece)));
+      const auto got =
+          client().read({}, entry->node, opened->handle, content.size(), std::as_writable_bytes(std::span(piece)));
       if (!got || *got == 0) break;
       content.append(piece, 0, *got);
     }
@@ -148,7 +148,8 @@ class DeviceTree final : public Tree {
   }
   std::multiset<std::string> list() override {
     std::multiset<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(mounted_.root())) names.insert(entry.path().filename());
+    for (const auto& entry : std::filesystem::directory_iterator(mounted_.root()))
+      names.insert(entry.path().filename());
     return names;
   }
   SessionStats stats() override { return mounted_.session().stats(); }
