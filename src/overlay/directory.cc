@@ -167,7 +167,7 @@ Result<bool> Overlay::is_empty(Node& dir) { return TRY(listing_of(dir))->entries
 
 Result<fuse::OpenReply> Overlay::opendir(const fuse::Caller&, fuse::NodeId id, int) {
   NodeRef dir = TRY(dir_for(id));
-  auto handle = std::make_shared<Handle>(std::move(dir));
+  auto handle = std::make_shared<Handle>(std::move(dir), false);
   fuse::OpenReply reply;
   reply.handle = handles_.add(std::move(handle));
   reply.cache_dir = true;

@@ -7,8 +7,9 @@
 
 namespace vellum::overlay {
 
-Result<std::pair<fuse::HandleId, fuse::OpenReply>> Overlay::add_handle(NodeRef node, sys::UniqueFd fd, bool lower) {
-  auto handle = std::make_shared<Handle>(std::move(node));
+Result<std::pair<fuse::HandleId, fuse::OpenReply>> Overlay::add_handle(NodeRef node, sys::UniqueFd fd, bool lower,
+                                                                       bool writes) {
+  auto handle = std::make_shared<Handle>(std::move(node), writes);
   {
     WriteLock lock(handle->mutex);
     handle->fd = std::make_shared<const sys::UniqueFd>(std::move(fd));
@@ -56,7 +57,7 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
   if (!fd) return fail(fd.error());
   if (kill && truncate != 0) kill_suidgid(place.fd(), place.name);
   bool lower = !node->in_upper.load(std::memory_order_acquire) || (node->file && node->file->metacopy);
-  return TRY(add_handle(node.share(), std::move(*fd), lower)).second;
+  return TRY(add_handle(node.share(), std::move(*fd), lower, (flags & O_ACCMODE) != O_RDONLY)).second;
 }
 
 // The fd to read from. A handle opened on the lower file goes over to the copy once there is one: what others have
@@ -125,9 +126,22 @@ Status Overlay::fallocate(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, 
   return sys::fallocate(*fd, mode, offset, length);
 }
 
+// The kernel asks for data and holes without writing its dirty pages out first, and the backing file knows nothing of
+// those. Invalidating the pages writes them, by WRITE requests that other workers must be free to serve: so one flush
+// at a time, and with a single worker none. EINVAL is what lseek(2) says where SEEK_DATA is not supported; callers then
+// read the file plainly.
+Status Overlay::flush_before_seek(Node& node) {
+  if (!writeback_ || node.writers.load(std::memory_order_acquire) == 0) return {};
+  if (workers_ < 2 || notifier_ == nullptr || seek_flush_.exchange(true)) return fail(EINVAL);
+  auto flushed = notifier_->inval_data(node.node_id(), 0, 0);
+  seek_flush_.store(false);
+  return flushed || flushed.error() == ENOENT ? Status{} : fail(EINVAL);
+}
+
 Result<std::uint64_t> Overlay::lseek(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
                                      int whence) {
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  if (whence == SEEK_DATA || whence == SEEK_HOLE) TRY(flush_before_seek(*handle->node));
   DirFd fd = TRY(readable_fd(*handle));
   return sys::lseek(*fd, static_cast<std::int64_t>(offset), whence);
 }

@@ -14,9 +14,17 @@
 namespace vellum::overlay {
 
 struct Handle {
-  explicit Handle(NodeRef opened) : node(std::move(opened)) {}
+  Handle(NodeRef opened, bool may_write) : node(std::move(opened)), writes(may_write) {
+    if (writes) node->writers.fetch_add(1, std::memory_order_release);
+  }
+  ~Handle() {
+    if (writes) node->writers.fetch_sub(1, std::memory_order_release);
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
 
   NodeRef node;
+  const bool writes;  // opened for writing by the caller
   SharedMutex mutex;
   DirFd fd VELLUM_GUARDED_BY(mutex);       // files: shared so that a read outlives a switch to upper
   bool lower VELLUM_GUARDED_BY(mutex) = false;  // fd is a lower file: look again once the node is copied up

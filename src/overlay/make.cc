@@ -216,7 +216,7 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
   if (!made) return fail(made.error());
   fuse::Created created;
   created.entry = make_entry(*made->node, made->st);
-  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(made->node), std::move(made->fd), false));
+  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(made->node), std::move(made->fd), false, true));
   return created;
 }
 
@@ -249,7 +249,7 @@ Result<fuse::Created> Overlay::tmpfile(const fuse::Caller& caller, fuse::NodeId 
   node->file->fd = std::make_shared<const sys::UniqueFd>(TRY(sys::dup(fd)));
   fuse::Created created;
   created.entry = make_entry(*node, st);
-  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(node), std::move(fd), false));
+  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(node), std::move(fd), false, true));
   return created;
 }
 

@@ -45,6 +45,8 @@ class Overlay : public fuse::Filesystem {
 
   bool writable() const { return upper_ != nullptr; }
   OverlayStats stats() const;
+  // How many threads call this at once. Set before serving.
+  void set_workers(unsigned workers) { workers_ = workers; }
   // What a read of the virtual attribute system.vellum.stats on the root answers. Set before serving.
   void set_stats_text(std::function<std::string()> text) { stats_text_ = std::move(text); }
 
@@ -267,7 +269,9 @@ class Overlay : public fuse::Filesystem {
   // --- file_io.cc
   Result<DirFd> readable_fd(Handle& handle);
   Result<DirFd> writable_fd(Handle& handle);
-  Result<std::pair<fuse::HandleId, fuse::OpenReply>> add_handle(NodeRef node, sys::UniqueFd fd, bool lower);
+  Result<std::pair<fuse::HandleId, fuse::OpenReply>> add_handle(NodeRef node, sys::UniqueFd fd, bool lower,
+                                                                 bool writes);
+  Status flush_before_seek(Node& node);
   Result<sys::UniqueFd> open_place(const Place& place, int flags);
   template <class Open>
   auto with_fds(Open open) -> decltype(open());
@@ -294,6 +298,8 @@ class Overlay : public fuse::Filesystem {
   DirFdCache dir_fds_;
   fuse::Notifier* notifier_ = nullptr;
   bool writeback_ = false;
+  unsigned workers_ = 1;
+  std::atomic<bool> seek_flush_{false};
   bool atomic_trunc_ = true;
   std::function<std::string()> stats_text_;
 
