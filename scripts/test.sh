@@ -49,36 +49,40 @@ stage_fuzz() {
   echo "$(grep -c ': nothing found in' "$log") $(grep -c ': FAILED' "$log") 0"
 }
 
-total_passed=0 total_failed=0 total_skipped=0
-report=''
-started=$SECONDS
-for stage in "${stages[@]}"; do
-  declare -F "stage_$stage" > /dev/null || { echo "no such stage: $stage" >&2; exit 2; }
-  echo "${bold}${blue}== $stage${plain}"
-  stage_started=$SECONDS
-  if ! counts=$("stage_$stage"); then
-    # A stage that broke down before it could count anything.
-    counts=${counts##*$'\n'}
-    [[ $counts =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || counts='0 1 0'
-  fi
-  read -r passed failed skipped <<< "${counts##*$'\n'}"
-  total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
-  colour=$green
-  [ "$failed" -eq 0 ] || colour=$red
-  line=$(printf '%-12s %6d passed %6d failed %6d skipped %8s' "$stage" "$passed" "$failed" "$skipped" "$(minutes $((SECONDS - stage_started)))")
-  report+="  $colour$line$plain"$'\n'
-  echo "   $colour$line$plain"
-done
+# In a function, so that bash has read all of it before the tests begin.
+main() {
+  total_passed=0 total_failed=0 total_skipped=0
+  report=''
+  started=$SECONDS
+  for stage in "${stages[@]}"; do
+    declare -F "stage_$stage" > /dev/null || { echo "no such stage: $stage" >&2; exit 2; }
+    echo "${bold}${blue}== $stage${plain}"
+    stage_started=$SECONDS
+    if ! counts=$("stage_$stage"); then
+      # A stage that broke down before it could count anything.
+      counts=${counts##*$'\n'}
+      [[ $counts =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || counts='0 1 0'
+    fi
+    read -r passed failed skipped <<< "${counts##*$'\n'}"
+    total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
+    colour=$green
+    [ "$failed" -eq 0 ] || colour=$red
+    line=$(printf '%-12s %6d passed %6d failed %6d skipped %8s' "$stage" "$passed" "$failed" "$skipped" "$(minutes $((SECONDS - stage_started)))")
+    report+="  $colour$line$plain"$'\n'
+    echo "   $colour$line$plain"
+  done
 
-echo
-echo "${bold}Summary${plain} (logs: build/test-results)"
-printf '%s' "$report"
-echo "  in all $(minutes $((SECONDS - started)))"
-echo
-verdict=0
-if [ "$total_failed" -gt 0 ] || [ "$total_passed" -eq 0 ]; then verdict=1; fi
-if [ "$verdict" -eq 0 ]; then echo "${green}${bold}All tests hold.${plain}"; else echo "${red}${bold}Some tests failed.${plain}"; fi
-last="$total_passed passed, $total_failed failed"
-[ "$total_skipped" -eq 0 ] || last+=", $total_skipped skipped"
-echo "$last"
-exit "$verdict"
+  echo
+  echo "${bold}Summary${plain} (logs: build/test-results)"
+  printf '%s' "$report"
+  echo "  in all $(minutes $((SECONDS - started)))"
+  echo
+  verdict=0
+  if [ "$total_failed" -gt 0 ] || [ "$total_passed" -eq 0 ]; then verdict=1; fi
+  if [ "$verdict" -eq 0 ]; then echo "${green}${bold}All tests hold.${plain}"; else echo "${red}${bold}Some tests failed.${plain}"; fi
+  last="$total_passed passed, $total_failed failed"
+  [ "$total_skipped" -eq 0 ] || last+=", $total_skipped skipped"
+  echo "$last"
+  exit "$verdict"
+}
+main
