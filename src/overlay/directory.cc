@@ -66,15 +66,19 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
       index->add(name, LowerEntry{.position = static_cast<std::uint16_t>(position), .hidden = true});
     }
   }
+  index->shrink();
+  if (!index_pays(dir)) return std::shared_ptr<const LowerIndex>(index);
   MutexLock lock(cache_mutex(dir));
   if (!dir.dir->index) dir.dir->index = index;
   return dir.dir->index;
 }
 
+// With one lower layer a lookup costs one call anyway, and a million names would be a hundred megabytes.
+bool Overlay::index_pays(const Node& dir) { return dir.dir->lowers.size() > 1; }
+
 void Overlay::names_changed(Node& dir) {
-  std::shared_ptr<const Listing> dropped;  // freed outside the lock
   MutexLock lock(cache_mutex(dir));
-  dropped = std::move(dir.dir->listing);
+  dir.dir->listing.reset();
 }
 
 // Calls visit(name, presented ino, type, hidden) for each name in the directory's upper part, whiteouts included.
@@ -132,7 +136,7 @@ Status Overlay::for_each_upper_name(Node& dir,
 Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
   {
     MutexLock lock(cache_mutex(dir));
-    if (dir.dir->listing) return dir.dir->listing;
+    if (auto known = dir.dir->listing.lock()) return known;
   }
   auto listing = std::make_shared<Listing>();
   listing->add(".", dir.ino, DT_DIR);
@@ -158,6 +162,7 @@ Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
       listing->add(name, entry.ino, entry.type);
     }
   }
+  listing->shrink();
   MutexLock lock(cache_mutex(dir));
   dir.dir->listing = listing;
   return std::shared_ptr<const Listing>(listing);

@@ -50,6 +50,11 @@ class LowerIndex {
     return std::string_view(names_).substr(entry.name_at, entry.name_length);
   }
   const std::vector<LowerEntry>& entries() const { return entries_; }
+  // Gives back what growing left over.
+  void shrink() {
+    names_.shrink_to_fit();
+    entries_.shrink_to_fit();
+  }
 
  private:
   struct Hash {
@@ -61,13 +66,11 @@ class LowerIndex {
   struct Equal {
     using is_transparent = void;
     const LowerIndex* index;
-    std::string_view view(std::uint32_t at) const { return index->name(index->entries_[at]); }
-    static std::string_view view(std::string_view name) { return name; }
     template <class A, class B>
     bool operator()(const A& a, const B& b) const {
       return name_of(a) == name_of(b);
     }
-    std::string_view name_of(std::uint32_t at) const { return view(at); }
+    std::string_view name_of(std::uint32_t at) const { return index->name(index->entries_[at]); }
     std::string_view name_of(std::string_view name) const { return name; }
   };
 
@@ -96,6 +99,10 @@ class Listing {
     return std::string_view(names_).substr(entry.name_at, entry.name_length);
   }
   const std::vector<ListingEntry>& entries() const { return entries_; }
+  void shrink() {
+    names_.shrink_to_fit();
+    entries_.shrink_to_fit();
+  }
 
  private:
   std::string names_;

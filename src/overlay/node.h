@@ -35,8 +35,8 @@ struct LowerDir {
 
 struct DirState {
   std::vector<LowerDir> lowers;            // topmost first; changes only under an exclusive tree_mutex_
-  std::shared_ptr<const LowerIndex> index; // merged names of `lowers`, once built
-  std::shared_ptr<const Listing> listing;  // what readdir answers, until a name changes
+  std::shared_ptr<const LowerIndex> index;  // merged names of `lowers`, once built
+  std::weak_ptr<const Listing> listing;     // what readdir answers; kept by those who read, until a name changes
   std::uint32_t slow_lookups = 0;
   bool upper_xattr_whiteouts = false;
   bool upper_impure = false;

@@ -180,6 +180,7 @@ class Overlay : public fuse::Filesystem {
   // --- directory.cc
   std::shared_ptr<const LowerIndex> known_index(const Node& dir);
   Result<std::shared_ptr<const LowerIndex>> lower_index(Node& dir);
+  static bool index_pays(const Node& dir);
   Result<std::shared_ptr<const Listing>> listing_of(Node& dir);
   void names_changed(Node& dir);
   Result<bool> is_empty(Node& dir);

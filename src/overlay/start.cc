@@ -3,6 +3,8 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/log.h"
 #include "overlay/overlay.h"
@@ -127,7 +129,12 @@ std::expected<void, std::string> Overlay::open_work_dir() {
                fmt::format("and upperdir={} must be separate directories", options_.upper_dir));
   }
   work_root_ = std::make_shared<const sys::UniqueFd>(std::move(*root));
+  // A daemon whose mount was just taken away needs a moment to finish.
   bool alone = sys::lock_exclusive(*work_root_).has_value();
+  for (int tries = 0; !alone && tries < 100; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    alone = sys::lock_exclusive(*work_root_).has_value();
+  }
   if (!alone) {
     log::warning("workdir={}: is in use by another mount; two mounts on one upperdir corrupt each other",
                  options_.work_dir);

@@ -480,7 +480,7 @@ Result<fuse::Entry> Overlay::lookup(const fuse::Caller&, fuse::NodeId parent_id,
     node = nodes_.find(*parent, name);
     if (!node) {
       auto found = TRY(resolve(*parent, name));
-      want_index = !parent->dir->lowers.empty() && !known_index(*parent);
+      want_index = index_pays(*parent) && !known_index(*parent);
       if (found) {
         sys::Statx st = found->st;
         bool simple = !found->marks.metacopy && (st.is_dir() || st.nlink == 1);
