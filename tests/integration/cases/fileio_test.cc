@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <memory>
+#include <stdexcept>
 
 #include "support/overlay_fixture.h"
 
@@ -279,7 +280,7 @@ class Mapping {
  public:
   Mapping(int fd, std::size_t size, int protection, int flags)
       : size_(size), address_(::mmap(nullptr, size, protection, flags, fd, 0)) {
-    EXPECT_NE(address_, MAP_FAILED) << errno_name(errno);
+    if (address_ == MAP_FAILED) throw std::runtime_error("mmap: " + errno_name(errno));
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;

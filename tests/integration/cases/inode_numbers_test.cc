@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <stdexcept>
 
 #include "support/overlay_fixture.h"
 
@@ -17,6 +18,7 @@ constexpr const char* kNoOrigin =
 std::map<std::string, ino_t> listed(const std::string& dir) {
   std::map<std::string, ino_t> inodes;
   std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(dir.c_str()), ::closedir);
+  if (stream == nullptr) throw std::runtime_error("opendir " + dir + ": " + errno_name(errno));
   while (const dirent* entry = ::readdir(stream.get())) inodes[entry->d_name] = entry->d_ino;
   inodes.erase(".");
   inodes.erase("..");

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 
 #include "support/overlay_fixture.h"
 
@@ -14,7 +15,11 @@ namespace vellum::test {
 namespace {
 
 using Stream = std::unique_ptr<DIR, int (*)(DIR*)>;
-Stream open_stream(const std::string& path) { return {::opendir(path.c_str()), ::closedir}; }
+Stream open_stream(const std::string& path) {
+  Stream stream(::opendir(path.c_str()), ::closedir);
+  if (stream == nullptr) throw std::runtime_error("opendir " + path + ": " + errno_name(errno));
+  return stream;
+}
 
 std::string padded(int number) {
   std::string digits = std::to_string(number);
