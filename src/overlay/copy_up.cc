@@ -236,8 +236,21 @@ Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st
   mark_copied(made, "", node, *from.in, st);
   if (options_.fsync && !volatile_ && size > 0 && !metadata_only) TRY(sys::fsync(made));
 
+  std::string indexed;
+  bool other_names = nameless ? node.file->nlink_known && node.file->lower_nlink > 0 : st.nlink > 1;
+  if (other_names) {
+    // The other names of this inode must go on leading to it: they find the copy by this name in workdir.
+    indexed = work_name("link");
+    TRY(temporary.empty() ? sys::link_fd(made, *work_, indexed.c_str())
+                          : sys::link(*work_, temporary.c_str(), *work_, indexed.c_str()));
+  }
+  auto unindex = on_failure([&] {
+    if (!indexed.empty()) ignore(sys::unlink(*work_, indexed.c_str()));
+  });
   if (nameless) {
     // Unlinked while in use: the copy has no name either.
+    unindex.done();
+    keep_index(node, indexed, made, st);
     node.file->fd = std::make_shared<const sys::UniqueFd>(std::move(made));
     if (!temporary.empty()) ignore(sys::unlink(*work_, temporary.c_str()));
     undo.done();
@@ -248,16 +261,6 @@ Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st
 
   DirFd parent = TRY(dir_fd(*node.parent, 0));
   sys::Statx parent_st = TRY(sys::statx(*parent, ""));
-  std::string indexed;
-  if (st.nlink > 1) {
-    // The other names of this inode must go on leading to it: they find the copy by this name in workdir.
-    indexed = work_name("link");
-    TRY(temporary.empty() ? sys::link_fd(made, *work_, indexed.c_str())
-                          : sys::link(*work_, temporary.c_str(), *work_, indexed.c_str()));
-  }
-  auto unindex = on_failure([&] {
-    if (!indexed.empty()) ignore(sys::unlink(*work_, indexed.c_str()));
-  });
   CName name(node.name.view());
   if (temporary.empty()) {
     TRY(sys::link_fd(made, *parent, name));
@@ -278,18 +281,23 @@ Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st
   } else if (node.file && !metadata_only) {
     node.file->metacopy = false;
   }
-  if (!indexed.empty()) {
-    if (!node.file) node.file = std::make_unique<FileState>();
-    node.file->work_name = std::move(indexed);
-    if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(st.nlink);
-    if (auto copy = sys::statx(made, "")) nodes_.register_inode(node, copy->dev, copy->ino);
-    if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
-    MutexLock links(link_mutex_);
-    indexed_.push_back(node.node_id());
-  }
+  keep_index(node, indexed, made, st);
   node.layer = 0;
   node.in_upper.store(true, std::memory_order_release);
   return {};
+}
+
+// The copy of a file with several links is reached by `work_name` from now on, and the node stays for as long as the
+// mount lives: the layer's own count of links no longer tells the truth.
+void Overlay::keep_index(Node& node, const std::string& work_name, sys::FdRef copy, const sys::Statx& lower) {
+  if (work_name.empty()) return;
+  if (!node.file) node.file = std::make_unique<FileState>();
+  node.file->work_name = work_name;
+  if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(lower.nlink);
+  if (auto st = sys::statx(copy, "")) nodes_.register_inode(node, st->dev, st->ino);
+  if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
+  MutexLock links(link_mutex_);
+  indexed_.push_back(node.node_id());
 }
 
 Status Overlay::copy_up_other(Node& node, const Place& from, const sys::Statx& st) {

@@ -207,6 +207,7 @@ class Overlay : public fuse::Filesystem {
   void mark_impure(Node& dir, sys::FdRef upper_fd);
   Status copy_up_tree(Node& dir);
   void settle_hard_links();
+  void keep_index(Node& node, const std::string& work_name, sys::FdRef copy, const sys::Statx& lower);
   void attributes_changed(Node& copied);
   std::string work_name(std::string_view what);
 

@@ -432,15 +432,29 @@ Result<NodeRef> Overlay::make_node(Node& parent, std::string_view name, Found fo
   if (found.st.nlink <= 1) return nodes_.insert(std::move(node), parent, name);
 
   // One inode, one node, whatever the name it is found by.
-  MutexLock lock(link_mutex_);
-  if (NodeRef here = nodes_.find(parent, name)) return here;
-  if (NodeRef known = nodes_.find_inode(found.st.dev, found.st.ino)) {
-    nodes_.add_alias(*known, parent, name);
-    return known;
+  NodeRef known;
+  {
+    MutexLock links(link_mutex_);
+    if (NodeRef here = nodes_.find(parent, name)) return here;
+    known = nodes_.find_inode(found.st.dev, found.st.ino);
+    if (!known) {
+      if (!node->file) node->file = std::make_unique<FileState>();
+      nodes_.register_inode(*node, found.st.dev, found.st.ino);
+      return nodes_.insert(std::move(node), parent, name);
+    }
   }
-  if (!node->file) node->file = std::make_unique<FileState>();
-  nodes_.register_inode(*node, found.st.dev, found.st.ino);
-  return nodes_.insert(std::move(node), parent, name);
+  WriteLock lock(known->mutex);
+  MutexLock links(link_mutex_);
+  if (NodeRef here = nodes_.find(parent, name)) return here;
+  if (known->nameless.load(std::memory_order_acquire)) {
+    // It lost the names that were known, and here is another.
+    nodes_.name_again(*known, parent, name);
+    known->file->fd.reset();
+    if (!known->in_upper.load(std::memory_order_acquire)) known->layer = found.layer;
+  } else {
+    nodes_.add_alias(*known, parent, name);
+  }
+  return known;
 }
 
 Result<NodeRef> Overlay::find_child(Node& parent, std::string_view name) {
