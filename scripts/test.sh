@@ -23,22 +23,43 @@ build() { # PRESET
 }
 
 # Runs ctest in a preset's build and prints "PASSED FAILED SKIPPED", counted over cases. Further arguments go to ctest.
-run_ctest() { # PRESET ARGS...
+run_ctest() { # PRESET ARGS... (build_dir: where the tests are, if not in the preset's build)
   local preset=$1 status=0
+  local tests=${build_dir:-$1}
   shift
   # Without address randomisation: with as many random bits as today's kernels use, g++ 12's TSan cannot map its shadow.
-  setarch -R ctest --test-dir "build/$preset" --output-junit "$out/$preset.xml" --output-on-failure --no-tests=error \
+  setarch -R ctest --test-dir "build/$tests" --output-junit "$out/$preset.xml" --output-on-failure --no-tests=error \
     --test-output-size-passed 50000000 --test-output-size-failed 50000000 "$@" > "$out/$preset-ctest.log" 2>&1 || status=$?
   python3 scripts/count_tests.py "$out/$preset.xml" --ctest-status "$status" --log "$out/$preset-ctest.log"
 }
 
-# Sanitizers slow real mounts down several times: whole programs, tests that measure time or memory, and the runs
-# on kernel overlayfs, which has none of our code in it, stay out.
-fit_for_sanitizers=(-LE 'programs|no-sanitizers' -E 'kernel|scale')
+# A sanitized build has unit tests of its own; the tests on real mounts are the release build's, run with the sanitized
+# binary. Sanitizers slow real mounts down several times: whole programs, tests that measure time or memory, and the
+# runs on kernel overlayfs, which has none of our code in it, stay out.
+# A daemon's stderr goes nowhere, so what a sanitizer has to say is collected in files; each counts as a failure.
+sanitized() { # PRESET
+  build "$1" || return 1
+  local reports=$out/$1-report passed=0 failed=0 skipped=0 p f s counts
+  export ASAN_OPTIONS="log_path=$reports" UBSAN_OPTIONS="log_path=$reports:print_stacktrace=1"
+  export TSAN_OPTIONS="log_path=$reports:halt_on_error=0:second_deadlock_stack=1"
+  for counts in "$(run_ctest "$1")" \
+    "$(build_dir=release VELLUM_BIN=$PWD/build/$1/bin/vellum \
+      run_ctest "$1-mounts" -L integration -LE no-sanitizers -E 'kernel|scale')"; do
+    read -r p f s <<< "${counts##*$'\n'}"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  done
+  local found
+  found=$(find "$out" -name "$1-report*" | wc -l)
+  if [ "$found" -gt 0 ]; then
+    echo "${red}$found sanitizer reports:${plain} $out/$1-report*" >&2
+    find "$out" -name "$1-report*" -exec head -n 40 {} + | head -n 200 >&2
+  fi
+  echo "$passed $((failed + found)) $skipped"
+}
 
 stage_release() { build release && run_ctest release; }
-stage_asan-ubsan() { build asan-ubsan && run_ctest asan-ubsan "${fit_for_sanitizers[@]}"; }
-stage_tsan() { build tsan && run_ctest tsan "${fit_for_sanitizers[@]}"; }
+stage_asan-ubsan() { sanitized asan-ubsan; }
+stage_tsan() { sanitized tsan; }
 stage_clang() { build clang && echo "1 0 0"; }
 stage_package() { run_quietly "$out/package.log" scripts/test-package.sh && echo "1 0 0"; }
 

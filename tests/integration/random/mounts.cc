@@ -64,7 +64,7 @@ void set_tested_backend(Backend backend) { chosen = backend; }
 
 std::string vellum_program() {
   const char* binary = std::getenv("VELLUM_BIN");
-  if (binary == nullptr) return "";
+  if (binary == nullptr) binary = VELLUM_BINARY;  // of the same build
   if (::symlink(binary, kLinkToVellum) != 0 && errno != EEXIST) return "";
   return kLinkToVellum;
 }
