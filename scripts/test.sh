@@ -38,7 +38,7 @@ run_ctest() { # PRESET ARGS... (build_dir: where the tests are, if not in the pr
 # runs on kernel overlayfs, which has none of our code in it, stay out.
 # A daemon's stderr goes nowhere, so what a sanitizer has to say is collected in files; each counts as a failure.
 sanitized() { # PRESET
-  build "$1" || return 1
+  build release && build "$1" || return 1
   local reports=$out/$1-report passed=0 failed=0 skipped=0 p f s counts
   export ASAN_OPTIONS="log_path=$reports" UBSAN_OPTIONS="log_path=$reports:print_stacktrace=1"
   export TSAN_OPTIONS="log_path=$reports:halt_on_error=0:second_deadlock_stack=1"
