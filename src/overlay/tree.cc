@@ -337,6 +337,8 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
 }
 
 Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string_view name) {
+  // A name goes to *at() calls as it is: one with a slash, or none at all, would lead out of the layer.
+  if (!valid_name(name)) return fail(name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
   if (is_dot_wh(name) || parent.nameless.load(std::memory_order_acquire)) return std::nullopt;
   Found found;
   bool exists = false;
