@@ -19,7 +19,6 @@ struct Case {
   WhiteoutStyle style = WhiteoutStyle::kDevice;
   std::string options;
   bool directories_move = false;  // rename of lower directories is expected to work
-  bool check_after_remount = true;
   bool compare_mtimes = true;
   Features features;
   std::vector<Op> ops;

@@ -463,7 +463,9 @@ Op random_op(Random& random, const Features& features, const std::vector<std::st
     case OpKind::kHeldChmod: op.mode = random_mode(random); break;
     case OpKind::kChown:
       op.uid = chance(random, 30) ? static_cast<uid_t>(-1) : chance(random, 50) ? 1000 : 0;
-      op.gid = chance(random, 30) ? static_cast<gid_t>(-1) : chance(random, 50) ? 1000 : 0;
+      op.gid = chance(random, 30) && (features.empty_chown || op.uid != static_cast<uid_t>(-1)) ? static_cast<gid_t>(-1)
+               : chance(random, 50)                                                             ? 1000
+                                                                                                : 0;
       break;
     case OpKind::kUtimens:
       op.number = 1'100'000'000 + below(random, 1'000'000);

@@ -54,6 +54,7 @@ struct Features {
   bool long_names = true;  // of 255 bytes
   bool devices = true;
   bool symlinks_in_layers = true;
+  bool empty_chown = true;  // chown(path, -1, -1)
 };
 
 const std::vector<std::string>& names(const Features& features);
