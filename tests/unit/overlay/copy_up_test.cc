@@ -26,13 +26,19 @@ TEST(CopyUp, KeepsHolesAndMode0444) {
   constexpr off_t kSize = 64 << 20;
   const std::string path = fs.lower("f");
   ASSERT_EQ(::chmod(path.c_str(), 0600), 0);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(kSize / 2);
+    file << "middle";
+  }
   ASSERT_EQ(::truncate(path.c_str(), kSize), 0);
   ASSERT_EQ(::chmod(path.c_str(), 0444), 0);
   EXPECT_TRUE(fs.write("f", "HEAD", O_RDWR));
   struct stat st = lstat_of(fs.upper("f"));
   EXPECT_EQ(st.st_size, kSize);
-  EXPECT_LT(st.st_blocks * 512, kSize / 16) << "the hole was filled";
+  EXPECT_LT(st.st_blocks * 512, kSize / 16) << "the holes were filled";
   EXPECT_EQ(st.st_mode & 07777, 0444U);
+  EXPECT_EQ(fs.read("f")->substr(kSize / 2, 7), std::string("middle\0", 7));
 }
 
 TEST(CopyUp, DataBehindAHole) {
