@@ -92,11 +92,12 @@ Status Overlay::copy_attributes(const Layer& source, sys::FdRef from_dir, const 
     }
     Status status;
     for_each_xattr(list.value_or(""), [&](std::string_view name) {
-      if (!status || !from_disk_xattr(name)) return;  // the layer's own marks stay there
-      std::string attribute(name);
-      auto value = sys::getxattr(from_dir, from_name, attribute.c_str());
-      if (!value) return;
-      auto set = sys::setxattr(to_dir, to_name, attribute.c_str(), *value);
+      auto shown = attribute_shown(source, name);
+      if (!status || !shown) return;  // the layer's own marks stay there
+      auto attribute = attribute_on_disk(*upper_, *shown);
+      auto value = sys::getxattr(from_dir, from_name, std::string(name).c_str());
+      if (!attribute || !value) return;
+      auto set = sys::setxattr(to_dir, to_name, attribute->c_str(), *value);
       if (!set && !worth_skipping(name, set.error())) status = set;
     });
     if (!status) return status;

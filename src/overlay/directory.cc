@@ -6,8 +6,6 @@
 namespace vellum::overlay {
 namespace {
 
-std::uint8_t type_of(mode_t mode) { return static_cast<std::uint8_t>((mode & S_IFMT) >> 12); }
-
 struct RawName {
   std::string name;
   std::uint64_t ino;
@@ -58,7 +56,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
       if (!entry.hidden && lowers[position].xattr_whiteouts && st->is_regular() && st->size == 0) {
         entry.hidden = TRY(read_marks(in, *fd, at)).whiteout;
       }
-      entry.type = type_of(st->mode);
+      entry.type = dirent_type(st->mode);
       entry.ino = numbers_.present(st->dev, st->ino);
       index->add(raw.name, entry);
     }
@@ -121,7 +119,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
     bool hidden = is_device_whiteout(*st) ||
                   (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
-    visit(raw.name, presented_ino(found), type_of(st->mode), hidden);
+    visit(raw.name, presented_ino(found), dirent_type(st->mode), hidden);
   }
   for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);
   return {};

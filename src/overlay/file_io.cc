@@ -28,8 +28,9 @@ Result<sys::UniqueFd> Overlay::open_place(const Place& place, int flags) {
       return *place.name.c_str() == '\0' ? sys::reopen(place.fd(), with) : sys::openat(place.fd(), place.name, with);
     });
   };
-  auto fd = attempt(flags | O_NOATIME);
-  if (!fd && fd.error() == EPERM) fd = attempt(flags);  // only the owner may ask for O_NOATIME
+  // A layer whose file was swapped for a fifo must not hold the daemon up.
+  auto fd = attempt(flags | O_NOATIME | O_NONBLOCK);
+  if (!fd && fd.error() == EPERM) fd = attempt(flags | O_NONBLOCK);  // only the owner may ask for O_NOATIME
   return fd;
 }
 

@@ -10,6 +10,8 @@
 namespace vellum::overlay {
 namespace {
 
+constexpr std::string_view kOverridePrefix = "user.containers.override_";
+
 std::optional<Origin> parse_origin(std::string_view text) {
   Origin origin;
   auto colon = text.find(':');
@@ -83,6 +85,21 @@ std::string format_override(const sys::Statx& st) {
     default: type = "file";
   }
   return fmt::format("{}:{}:{:o}:{}", st.uid, st.gid, st.mode & 07777, type);
+}
+
+Result<std::string> attribute_on_disk(const Layer& layer, std::string_view name) {
+  if (layer.override_name == kOverrideContainers && name.starts_with("security.")) {
+    return std::string(kOverridePrefix) + std::string(name);
+  }
+  return to_disk_xattr(name);
+}
+
+std::optional<std::string> attribute_shown(const Layer& layer, std::string_view on_disk) {
+  if (layer.override_name == kOverrideContainers && on_disk.starts_with(kOverridePrefix) &&
+      on_disk.substr(kOverridePrefix.size()).starts_with("security.")) {
+    return std::string(on_disk.substr(kOverridePrefix.size()));
+  }
+  return from_disk_xattr(on_disk);
 }
 
 std::string format_origin(const Origin& origin) {

@@ -39,6 +39,11 @@ Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xat
 void parse_override(std::string_view value, sys::Statx& st);
 std::string format_override(const sys::Statx& st);
 
+// An attribute's name in this layer for the name a caller uses, and back (nothing: hidden). Beside what xattr_names.h
+// says, layers with container overrides keep security.* where no privilege is needed.
+Result<std::string> attribute_on_disk(const Layer& layer, std::string_view name);
+std::optional<std::string> attribute_shown(const Layer& layer, std::string_view on_disk);
+
 // Where an object came from before copy-up, so that its inode number outlives the mount.
 struct Origin {
   std::uint64_t fs_id = 0;
@@ -73,6 +78,9 @@ std::string format_origin(const Origin& origin);
 
 constexpr std::string_view kWhPrefix = ".wh.";
 constexpr std::string_view kWhOpaque = ".wh..wh..opq";
+
+// DT_* of a directory entry for st_mode.
+constexpr std::uint8_t dirent_type(mode_t mode) { return static_cast<std::uint8_t>((mode & S_IFMT) >> 12); }
 
 // Names starting with ".wh." are whiteouts of the AUFS style and never shown.
 inline bool is_dot_wh(std::string_view name) { return name.starts_with(kWhPrefix); }

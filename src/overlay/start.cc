@@ -232,7 +232,7 @@ void Overlay::probe_upper() {
 
 void Overlay::make_root() {
   Node& root = nodes_.root();
-  root.type = static_cast<std::uint8_t>(S_IFDIR >> 12);
+  root.type = dirent_type(S_IFDIR);
   const Layer& top = upper_ != nullptr ? *upper_ : *layers_[1];
   if (auto st = sys::statx(*top.root, "")) root.ino = numbers_.present(st->dev, st->ino);
   if (upper_ != nullptr) {

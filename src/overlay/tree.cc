@@ -11,8 +11,6 @@ namespace {
 // After this many lookups that had to ask the lower layers, a directory's names are indexed.
 constexpr std::uint32_t kIndexAfter = 4;
 
-std::uint8_t type_of(mode_t mode) { return static_cast<std::uint8_t>((mode & S_IFMT) >> 12); }
-
 std::string join(std::string_view parent, std::string_view name) {
   if (parent.empty()) return std::string(name);
   std::string path;
@@ -415,7 +413,7 @@ std::uint64_t Overlay::presented_ino(const Found& found) {
 Result<NodeRef> Overlay::make_node(Node& parent, std::string_view name, Found found) {
   NodeRef node = nodes_.make();
   node->ino = presented_ino(found);
-  node->type = type_of(found.st.mode);
+  node->type = dirent_type(found.st.mode);
   node->layer = found.layer;
   node->in_upper.store(found.in_upper, std::memory_order_relaxed);
   if (found.st.is_dir()) {

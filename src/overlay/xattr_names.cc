@@ -42,14 +42,6 @@ std::optional<std::string> from_disk_xattr(std::string_view name) {
   return std::string(*prefix) + std::string(rest.substr(8));
 }
 
-std::string visible_xattrs(std::string_view disk_list) {
-  std::string visible;
-  for_each_xattr(disk_list, [&](std::string_view name) {
-    if (auto shown = from_disk_xattr(name)) visible.append(*shown).push_back('\0');
-  });
-  return visible;
-}
-
 bool is_acl_xattr(std::string_view name) {
   return name == "system.posix_acl_access" || name == "system.posix_acl_default";
 }

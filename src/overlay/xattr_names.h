@@ -21,8 +21,6 @@ constexpr std::string_view kUserPrefix = "user.overlay.";
 Result<std::string> to_disk_xattr(std::string_view name);
 // The name a caller sees for an on-disk name; nothing if it is hidden.
 std::optional<std::string> from_disk_xattr(std::string_view name);
-// As from_disk_xattr over a whole listxattr(2) answer.
-std::string visible_xattrs(std::string_view disk_list);
 
 bool is_acl_xattr(std::string_view name);
 

@@ -26,11 +26,11 @@ Result<std::string> Overlay::getxattr(const fuse::Caller&, fuse::NodeId id, std:
   NodeRef node = TRY(nodes_.get(id));
   if (name == kStats && id == fuse::NodeId::kRoot && stats_text_) return stats_text_();
   if (options_.no_xattrs || (options_.no_acl && is_acl_xattr(name))) return fail(EOPNOTSUPP);
-  auto disk = to_disk_xattr(name);
-  if (!disk) return fail(disk.error() == EPERM ? ENODATA : disk.error().value());
   ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
   Place place = TRY(place_of(*node));
+  auto disk = attribute_on_disk(*place.in, name);
+  if (!disk) return fail(disk.error() == EPERM ? ENODATA : disk.error().value());
   std::string value = TRY(sys::getxattr(place.fd(), place.name, disk->c_str()));
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) return map_acl(value, false);
   return value;
@@ -42,17 +42,16 @@ Result<std::string> Overlay::listxattr(const fuse::Caller& caller, fuse::NodeId 
   ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
   Place place = TRY(place_of(*node));
-  std::string names = visible_xattrs(TRY(sys::listxattr(place.fd(), place.name)));
-  // The kernel asks the backing file system to keep trusted.* from others, but passes our list on as it is.
-  bool hide_trusted = caller.uid != 0;
-  if (!options_.no_acl && !hide_trusted) return names;
-  std::string rest;
-  for_each_xattr(names, [&](std::string_view name) {
-    if (options_.no_acl && is_acl_xattr(name)) return;
-    if (hide_trusted && name.starts_with("trusted.")) return;
-    rest.append(name).push_back('\0');
+  std::string on_disk = TRY(sys::listxattr(place.fd(), place.name));
+  std::string names;
+  for_each_xattr(on_disk, [&](std::string_view name) {
+    auto shown = attribute_shown(*place.in, name);
+    if (!shown || (options_.no_acl && is_acl_xattr(*shown))) return;
+    // Other file systems keep trusted.* from others; here the list reaches the caller as it is.
+    if (caller.uid != 0 && shown->starts_with("trusted.")) return;
+    names.append(*shown).push_back('\0');
   });
-  return rest;
+  return names;
 }
 
 Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view name,
@@ -61,7 +60,7 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   if (upper_ == nullptr) return fail(EROFS);
   if (name == kStats) return fail(EPERM);
   NodeRef node = TRY(nodes_.get(id));
-  std::string disk = TRY(to_disk_xattr(name));
+  std::string disk = TRY(attribute_on_disk(*upper_, name));
   std::string bytes(reinterpret_cast<const char*>(value.data()), value.size());
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) bytes = TRY(map_acl(bytes, true));
   ReadLock tree(tree_mutex_);
@@ -83,13 +82,14 @@ Status Overlay::removexattr(const fuse::Caller&, fuse::NodeId id, std::string_vi
   if (options_.no_xattrs || (options_.no_acl && is_acl_xattr(name))) return fail(EOPNOTSUPP);
   if (upper_ == nullptr) return fail(EROFS);
   NodeRef node = TRY(nodes_.get(id));
-  std::string disk = TRY(to_disk_xattr(name));
+  std::string disk = TRY(attribute_on_disk(*upper_, name));
   ReadLock tree(tree_mutex_);
   {
     // Nothing to remove is no reason to copy.
     ReadLock lock(node->mutex);
     Place place = TRY(place_of(*node));
-    if (!is_acl_xattr(name)) TRY(sys::getxattr(place.fd(), place.name, disk.c_str()));
+    std::string here = TRY(attribute_on_disk(*place.in, name));
+    if (!is_acl_xattr(name)) TRY(sys::getxattr(place.fd(), place.name, here.c_str()));
   }
   TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
   WriteLock lock(node->mutex);

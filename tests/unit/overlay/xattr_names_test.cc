@@ -62,13 +62,6 @@ TEST(XattrNames, AnEscapedNameMayGetTooLong) {
   EXPECT_EQ(to_disk_xattr("user." + std::string(250, 'x'))->size(), 255U);  // nothing to escape, nothing to refuse
 }
 
-TEST(XattrNames, ListsLoseMarksAndEscapes) {
-  EXPECT_EQ(visible_xattrs("user.a\0trusted.overlay.opaque\0user.overlay.overlay.opaque\0user.b\0"s),
-            "user.a\0user.overlay.opaque\0user.b\0"s);
-  EXPECT_EQ(visible_xattrs(""), "");
-  EXPECT_EQ(visible_xattrs("trusted.overlay.impure\0"s), "");
-}
-
 TEST(XattrNames, ListsThatMakeNoSense) {
   std::vector<std::string> seen;
   for_each_xattr("\0\0user.a\0user.unended"s, [&](std::string_view name) { seen.emplace_back(name); });
