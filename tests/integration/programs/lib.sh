@@ -4,7 +4,7 @@
 # so that daemons and mounts end with it, however it ends. Its last line is `N passed, N failed`.
 #
 #   VELLUM_TEST_BACKEND   vellum (default), kernel or peer
-#   VELLUM_BIN            our binary
+#   VELLUM_BIN            our binary; otherwise the script's first argument
 #   VELLUM_TEST_CACHE     where the Debian root is kept between runs, default /var/cache/vellum-tests
 set -uo pipefail
 
@@ -15,6 +15,8 @@ if [ -z "${VELLUM_IN_SANDBOX:-}" ]; then
 fi
 
 backend=${VELLUM_TEST_BACKEND:-vellum}
+binary=${VELLUM_BIN:-${1:-}}
+binary=${binary:+$(realpath -m "$binary")}
 cache=${VELLUM_TEST_CACHE:-/var/cache/vellum-tests}
 room=/mnt/room
 passed=0 failed=0
@@ -41,9 +43,9 @@ trap finish EXIT
 # The drop-in as container tools see it: a program called fuse-overlayfs.
 case $backend in
   vellum)
-    [ -x "${VELLUM_BIN:-}" ] || { echo "VELLUM_BIN is not a program: '${VELLUM_BIN:-}'"; failed=1; exit 1; }
+    [ -x "$binary" ] || { echo "not a program: '$binary'; usage: $0 BINARY"; failed=1; exit 1; }
     mount_program=$room/bin/fuse-overlayfs
-    ln -s "$VELLUM_BIN" "$mount_program"
+    ln -s "$binary" "$mount_program"
     ;;
   peer) mount_program=/usr/bin/fuse-overlayfs ;;
   kernel) mount_program="" ;;

@@ -23,7 +23,7 @@ Backend tested_backend();
 void set_tested_backend(Backend backend);
 // False where the implementation is not on this machine.
 bool available(Backend backend);
-// Path of a link named fuse-overlayfs to our binary (VELLUM_BIN).
+// Path of a link named fuse-overlayfs to our binary (VELLUM_BIN, or the one built beside).
 std::string vellum_program();
 
 struct Layers {

@@ -79,9 +79,6 @@ class Scale : public ::testing::Test {
     return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   }
 
-  // Sanitizers keep shadow memory: their builds are measured, but not judged.
-  static bool memory_counts() { return std::getenv("VELLUM_TEST_SANITIZED") == nullptr; }
-
   Ground ground_;
 };
 
@@ -138,9 +135,7 @@ TEST_F(Scale, IdleDaemonIsSmall) {
   ASSERT_EQ(mount.failure(), "");
   const std::size_t bytes = resident_bytes(mount.daemon());
   fmt::print("  {:.1f} MiB\n", static_cast<double>(bytes) / kMiB);
-  if (memory_counts()) {
-    EXPECT_LT(bytes, 20 * kMiB);
-  }
+  EXPECT_LT(bytes, 20 * kMiB);
 }
 
 TEST_F(Scale, MillionFilesWalked) {
@@ -152,9 +147,7 @@ TEST_F(Scale, MillionFilesWalked) {
   if (mount.daemon() < 0) return;
   const std::size_t bytes = resident_bytes(mount.daemon());
   fmt::print("  {:.1f} MiB\n", static_cast<double>(bytes) / kMiB);
-  if (memory_counts()) {
-    EXPECT_LT(bytes, 400 * kMiB);
-  }
+  EXPECT_LT(bytes, 400 * kMiB);
 }
 
 }  // namespace
