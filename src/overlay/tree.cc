@@ -158,7 +158,10 @@ fuse::Attr Overlay::to_attr(const Node& node, const sys::Statx& st) const {
   if (st.has_btime) attr.btime = time(st.btime);
   attr.mode = st.mode;
   attr.nlink = st.nlink;
-  if (node.is_dir()) {
+  bool gone = node.nameless.load(std::memory_order_relaxed) && !node.in_upper.load(std::memory_order_relaxed);
+  if (gone && !(node.file && node.file->nlink_known)) {
+    attr.nlink = 0;  // its layer still has it; the merged tree does not
+  } else if (node.is_dir()) {
     // Counting a merged directory's subdirectories would mean reading all its layers: 1 says "not counted", as
     // kernel overlayfs does.
     std::size_t layers = node.dir->lowers.size() + (node.in_upper.load(std::memory_order_relaxed) ? 1 : 0);
