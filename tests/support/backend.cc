@@ -47,6 +47,8 @@ void choose_backend(std::string_view name) {
   std::exit(2);
 }
 
+bool excused(Backends backends) { return on(backends) && std::getenv("VELLUM_TEST_TRY_ALL") == nullptr; }
+
 void note_not_on(std::string_view reason) {
   const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
   not_on()[std::string(reason)].push_back(std::string(info->test_suite_name()) + "." + info->name());

@@ -338,12 +338,6 @@ void OverlayFixture::unmount() {
   }
 }
 
-void OverlayFixture::drop_caches() const {
-  // As the plain user the machine's caches are out of reach; its root thread may.
-  as_root([] {
-    ::sync();
-    std::ofstream("/proc/sys/vm/drop_caches") << "2";
-  });
-}
+void OverlayFixture::drop_caches() const { drop_machine_caches(); }
 
 }  // namespace vellum::test

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -142,6 +143,19 @@ void become_plain_user() {
   must(::prctl(PR_SET_DUMPABLE, 1), "PR_SET_DUMPABLE");
 }
 
+// A process that keeps the machine's rights and drops its caches for each byte it gets.
+int cache_dropper_socket = -1;
+
+[[noreturn]] void serve_cache_drops(int socket) {
+  must(::prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
+  for (char byte = 0; ::read(socket, &byte, 1) == 1;) {
+    ::sync();
+    write_all("/proc/sys/vm/drop_caches", "2");
+    must(::write(socket, &byte, 1), "answer");
+  }
+  std::_Exit(0);
+}
+
 int worker(int go_read, int unshared_write) {
   must(::prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
   must(::prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");  // daemons become our children
@@ -171,6 +185,12 @@ int stage_init() {
   std::array<int, 2> unshared{}, go{};
   must(::pipe2(unshared.data(), O_CLOEXEC), "pipe");
   must(::pipe2(go.data(), O_CLOEXEC), "pipe");
+  std::array<int, 2> sockets{};
+  must(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), "socketpair");
+  pid_t dropper = ::fork();
+  must(dropper, "fork");
+  if (dropper == 0) serve_cache_drops(sockets[1]);
+  cache_dropper_socket = sockets[0];
   pid_t child = ::fork();
   must(child, "fork");
   if (child == 0) std::_Exit(worker(go[0], unshared[1]));
@@ -274,6 +294,12 @@ void as_root(const std::function<void()>& act) {
   } else {
     act();
   }
+}
+
+void drop_machine_caches() {
+  char byte = 'd';
+  EXPECT_EQ(::write(cache_dropper_socket, &byte, 1), 1);
+  EXPECT_EQ(::read(cache_dropper_socket, &byte, 1), 1);
 }
 
 int as_ids(uid_t uid, gid_t gid, const std::function<int()>& act) {

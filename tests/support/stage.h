@@ -26,6 +26,9 @@ Store default_upper_store();
 // thread of the test keeps them); elsewhere with the caller's.
 void as_root(const std::function<void()>& act);
 
+// Drops what the kernel has cached of dentries and inodes, which takes the machine's root in every backend.
+void drop_machine_caches();
+
 // Runs `act` in a child process with these ids and no others. `act` returns an errno (0 for success), as does this.
 int as_ids(uid_t uid, gid_t gid, const std::function<int()>& act);
 

@@ -13,7 +13,7 @@ namespace {
 
 // cap_net_raw+ep, revision 2.
 const std::string kNetRaw("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 20);
-constexpr const char* kNeedsFcap = "a plain user cannot give a lower file the capability";
+constexpr const char* kNeedsFcap = "a plain user cannot give the copy its capability";
 constexpr const char* kHeldByOneUid = "a plain user owns one uid only";
 
 // What a writer sees and what a copy-up keeps: everything but the content.
@@ -198,7 +198,7 @@ TEST(CopyUp, KeepsAcl) {
 }
 
 TEST(CopyUp, KeepsCapabilityOnChmod) {
-  NOT_ON(kUnprivileged, kNeedsFcap);
+  NOT_ON(kVellumUser, kNeedsFcap);
   OverlayFixture fs(
       {.lower = {{"f", File{.content = "x", .mode = 0755, .xattrs = {{"security.capability", kNetRaw}}}}}});
   EXPECT_OK(::chmod((fs / "f").c_str(), 0700));
@@ -207,7 +207,6 @@ TEST(CopyUp, KeepsCapabilityOnChmod) {
 }
 
 TEST(CopyUp, WriteTakesCapabilityAway) {
-  NOT_ON(kUnprivileged, kNeedsFcap);
   OverlayFixture fs(
       {.lower = {{"f", File{.content = "x", .mode = 0755, .xattrs = {{"security.capability", kNetRaw}}}}}});
   EXPECT_OK(append_file(fs / "f", "y"));
