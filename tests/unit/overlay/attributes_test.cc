@@ -156,10 +156,10 @@ TEST_P(Attributes, ACallersMarkIsEscapedAndOursHidden) {
   fs.remount();
   EXPECT_EQ(fs.names("d"), (Names{"low", "up"})) << "it was no opaque mark";
   id = fs.node("d");
-  EXPECT_TRUE(it.removexattr(fs.caller, id, "user.overlay.opaque"));
-  EXPECT_EQ(it.setxattr(fs.caller, id, "user.fuseoverlayfs.opaque", bytes("y"), {}).error(), EPERM);
-  EXPECT_EQ(it.setxattr(fs.caller, id, "user.containers.override_stat", bytes("0:0:777"), {}).error(), EPERM);
-  EXPECT_EQ(it.listxattr(fs.caller, id), "");
+  EXPECT_TRUE(fs.fs().removexattr(fs.caller, id, "user.overlay.opaque"));
+  EXPECT_EQ(fs.fs().setxattr(fs.caller, id, "user.fuseoverlayfs.opaque", bytes("y"), {}).error(), EPERM);
+  EXPECT_EQ(fs.fs().setxattr(fs.caller, id, "user.containers.override_stat", bytes("0:0:777"), {}).error(), EPERM);
+  EXPECT_EQ(fs.fs().listxattr(fs.caller, id), "");
 }
 
 TEST(Xattrs, SwitchedOff) {
