@@ -48,7 +48,7 @@ TEST_P(Stores, WorkTogether) {
 }
 
 TEST(Layers, UpperWithoutXattrs) {
-  NOT_ON(kAnyKernel, "kernel overlayfs cannot make a directory opaque on an upper without xattrs");
+  NOT_ON(kAnyKernel, "kernel overlayfs cannot remove a lower directory on an upper without xattrs (EIO)");
   NOT_ON(kPeer, "the peer shows old names again");
   OverlayFixture fs({.lower = kTree, .upper_on = Store::kRamfs});
   use(fs);
