@@ -1,4 +1,6 @@
 // getattr, setattr, readlink, statfs.
+#include <dirent.h>
+
 #include "overlay/overlay.h"
 
 namespace vellum::overlay {
@@ -78,7 +80,8 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   bool times = change.atime || change.mtime || change.atime_now || change.mtime_now;
   bool more = change.mode || change.uid || change.gid || change.size || change.kill_suidgid;
   ReadLock tree(tree_mutex_);
-  if (times && !more && node->nameless.load(std::memory_order_acquire) &&
+  bool flushed = change.mtime && change.ctime && !change.atime && !change.atime_now;
+  if (flushed && !more && node->nameless.load(std::memory_order_acquire) &&
       !node->in_upper.load(std::memory_order_acquire)) {
     // The writeback cache flushes the ctime that unlink gave a file. Nobody will see it: no reason to copy the file.
     ReadLock lock(node->mutex);
@@ -90,6 +93,7 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   Place place = TRY(place_of(*node));
   if (change.size) {
     if (node->is_dir()) return fail(EISDIR);
+    if (node->type != DT_REG) return fail(EINVAL);  // opening a device or fifo would do something
     TRY(set_size(place, change.handle, *change.size));
   }
   if (change.uid || change.gid) TRY(set_owner(place.fd(), place.name, change.uid, change.gid));
