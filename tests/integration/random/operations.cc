@@ -147,7 +147,7 @@ int error_of(int result) { return result < 0 ? errno : 0; }
 int error_of(ssize_t result) { return result < 0 ? errno : 0; }
 
 void note_stat(Outcome& outcome, const char* what, const struct stat& st) {
-  outcome.text += fmt::format(" {}[{:o} {}:{}", what, st.st_mode, st.st_uid, st.st_gid);
+  outcome.text += fmt::format(" {}[{:o} {}:{}", what, comparable_mode(st.st_mode), st.st_uid, st.st_gid);
   if (!S_ISDIR(st.st_mode)) outcome.text += fmt::format(" size {} nlink {}", st.st_size, st.st_nlink);
   if (S_ISCHR(st.st_mode)) outcome.text += fmt::format(" rdev {:#x}", st.st_rdev);
   outcome.text += "]";

@@ -40,7 +40,7 @@ class Walk {
     if (::lstat(full.c_str(), &st) != 0) return odd(path, fmt::format("listed, but lstat: {}", std::strerror(errno)));
     if (listed != nullptr) check_listing(path, *listed, st);
     Seen seen;
-    seen.mode = st.st_mode;
+    seen.mode = comparable_mode(st.st_mode);
     seen.uid = st.st_uid;
     seen.gid = st.st_gid;
     seen.links = st.st_nlink;
@@ -180,6 +180,10 @@ void compare_entry(const std::string& path, const Seen& expected, const Seen& go
 }
 
 }  // namespace
+
+mode_t comparable_mode(mode_t mode) {
+  return S_ISREG(mode) && (mode & S_IXGRP) == 0 ? mode & ~static_cast<mode_t>(S_ISGID) : mode;
+}
 
 Snapshot take_snapshot(const std::string& directory, const SnapshotOptions& options) {
   return Walk(directory, options).run();

@@ -10,6 +10,10 @@
 
 namespace vellum::random_test {
 
+// The mode without a setgid bit of files that their group may not execute. Linux clears it on a write by a stranger
+// to the group; a FUSE server is told only to clear setgid of what the group may execute (FUSE_HANDLE_KILLPRIV_V2).
+mode_t comparable_mode(mode_t mode);
+
 struct Seen {
   mode_t mode = 0;
   uid_t uid = 0;
