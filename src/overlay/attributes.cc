@@ -56,11 +56,7 @@ Status Overlay::set_size(const Place& place, std::optional<fuse::HandleId> handl
       if (auto fd = writable_fd(**handle)) return sys::truncate(**fd, size);
     }
   }
-  sys::UniqueFd fd = TRY(with_fds([&]() -> Result<sys::UniqueFd> {
-    return *place.name.c_str() == '\0' ? sys::reopen(place.fd(), O_WRONLY)
-                                       : sys::openat(place.fd(), place.name, O_WRONLY | O_NONBLOCK);
-  }));
-  return sys::truncate(fd, size);
+  return sys::truncate(TRY(open_place(place, O_WRONLY)), size);
 }
 
 Status Overlay::set_times(const Place& place, const fuse::SetAttr& change) {
@@ -79,19 +75,29 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   NodeRef node = TRY(nodes_.get(id));
   bool times = change.atime || change.mtime || change.atime_now || change.mtime_now;
   bool more = change.mode || change.uid || change.gid || change.size || change.kill_suidgid;
-  ReadLock tree(tree_mutex_);
   bool flushed = change.mtime && change.ctime && !change.atime && !change.atime_now;
-  if (flushed && !more && node->nameless.load(std::memory_order_acquire) &&
-      !node->in_upper.load(std::memory_order_acquire)) {
-    // The writeback cache flushes the ctime that unlink gave a file. Nobody will see it: no reason to copy the file.
+  if (flushed && !more && !node->in_upper.load(std::memory_order_acquire)) {
+    // The writeback cache flushes the ctime that unlink gave to a file, or to what is left of a hard link. That is no
+    // reason to copy it.
+    ReadLock tree(tree_mutex_);
     ReadLock lock(node->mutex);
     sys::Statx st = TRY(stat_of(*node));
-    return fuse::AttrReply{.attr = to_attr(*node, st), .valid = timeout_};
+    fuse::Attr attr = to_attr(*node, st);
+    if (node->nameless.load(std::memory_order_acquire) || attr.mtime == *change.mtime) {
+      return fuse::AttrReply{.attr = attr, .valid = timeout_};
+    }
   }
-  if (more || times) TRY(copy_up(*node, {.metadata_only = !change.size, .truncate_to = change.size}));
+  sys::UniqueFd copy;
+  if (more || times) {
+    TRY(copy_up(*node, {.metadata_only = !change.size, .truncate_to = change.size, .keep = &copy}));
+  }
+  ReadLock tree(tree_mutex_);
   WriteLock lock(node->mutex);
   Place place = TRY(place_of(*node));
-  if (change.size) {
+  if (!is_upper(place.layer)) return fail(ESTALE);
+  if (change.size && copy) {
+    TRY(sys::truncate(copy, *change.size));
+  } else if (change.size) {
     if (node->is_dir()) return fail(EISDIR);
     if (node->type != DT_REG) return fail(EINVAL);  // opening a device or fifo would do something
     TRY(set_size(place, change.handle, *change.size));
@@ -115,7 +121,7 @@ Result<std::string> Overlay::read_symlink(const Place& place) {
   auto target = sys::readlink(place.fd(), place.name);
   if (!target && target.error() == EINVAL && !place.in->override_name.empty()) {
     // A symlink kept as a file because the layer cannot hold links of its own.
-    sys::UniqueFd fd = TRY(with_fds([&] { return sys::openat(place.fd(), place.name, O_RDONLY); }));
+    sys::UniqueFd fd = TRY(open_place(place, O_RDONLY));
     std::string text(4096, '\0');
     std::size_t length = TRY(sys::pread(fd, std::as_writable_bytes(std::span(text)), 0));
     text.resize(length);

@@ -1,5 +1,6 @@
 // Copy-up: parents first, then the object, made whole in workdir and put into place by one link or rename, so that
 // neither a reader nor a crash sees half of it.
+#include <dirent.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
@@ -67,7 +68,9 @@ Status Overlay::copy_data(sys::FdRef from, sys::FdRef to, std::uint64_t size) {
       std::size_t got = TRY(sys::pread(from, part, at));
       if (got == 0) return {};  // shorter than it said: the rest stays a hole
       for (std::size_t done = 0; done < got;) {
-        done += TRY(sys::pwrite(to, part.subspan(done, got - done), at + done));
+        std::size_t put = TRY(sys::pwrite(to, part.subspan(done, got - done), at + done));
+        if (put == 0) return fail(EIO);
+        done += put;
       }
       at += got;
       copied_bytes_.fetch_add(got, std::memory_order_relaxed);
@@ -111,9 +114,9 @@ Status Overlay::copy_attributes(const Layer& source, sys::FdRef from_dir, const 
   return sys::utimens(to_dir, to_name, st.atime, st.mtime);
 }
 
-void Overlay::mark_copied(sys::FdRef dir, const char* name, const Node& node, const Layer& source,
-                          const sys::Statx& from) {
-  if (auto copy = sys::statx(dir, name)) numbers_.adopt(copy->ino, node.ino);
+// Not for files with several links: after the mount the names that were not copied would share the number with other
+// content.
+void Overlay::mark_origin(sys::FdRef dir, const char* name, const Layer& source, const sys::Statx& from) {
   if (!marks_work_) return;
   // Best effort: without it the number changes after the next mount, nothing else.
   ignore(sys::setxattr(dir, name, mark_names_("vellum.origin").c_str(),
@@ -129,6 +132,11 @@ void Overlay::mark_impure(Node& dir, sys::FdRef upper_fd) {
   ignore(sys::setxattr(upper_fd, "", mark_names_("impure").c_str(), "y"));
 }
 
+NodeRef Overlay::parent_of(Node& node) {
+  ReadLock lock(node.mutex);
+  return node.parent != nullptr ? nodes_.pin(*node.parent) : NodeRef();
+}
+
 Status Overlay::ensure_upper_dir(Node& dir) {
   if (upper_ == nullptr) return fail(EROFS);
   std::vector<Node*> chain;
@@ -139,9 +147,11 @@ Status Overlay::ensure_upper_dir(Node& dir) {
   for (auto at = chain.rbegin(); at != chain.rend(); ++at) {
     Node& node = **at;
     {
+      // The parent's times are put back afterwards: nobody may make a name in it meanwhile.
+      WriteLock parent_lock(node.parent->mutex);
       WriteLock lock(node.mutex);
       if (node.in_upper.load(std::memory_order_acquire)) continue;
-      TRY(copy_up_locked(node, {}));
+      TRY(copy_up_special(node));
     }
     attributes_changed(node);
   }
@@ -151,61 +161,94 @@ Status Overlay::ensure_upper_dir(Node& dir) {
 // After a copy-up: the object shows its copy's size, ctime and link count, and the directory above got a new entry in
 // upper. The kernel must not mix what it remembers of before with what it asks for later.
 void Overlay::attributes_changed(Node& copied) {
+  copy_ups_.fetch_add(1, std::memory_order_relaxed);
   if (notifier_ == nullptr) return;
   ignore(notifier_->inval_attr(copied.node_id()));
-  NodeRef parent;
-  {
-    ReadLock lock(copied.mutex);
-    if (copied.parent != nullptr) parent = nodes_.pin(*copied.parent);
-  }
-  if (parent) ignore(notifier_->inval_attr(parent->node_id()));
+  if (NodeRef parent = parent_of(copied)) ignore(notifier_->inval_attr(parent->node_id()));
 }
 
-Status Overlay::copy_up(Node& node, CopyUp how) {
+// One copier per node. Those who wait hold no lock: a large copy keeps nobody else from anything.
+class Overlay::Copying {
+ public:
+  Copying(Overlay& overlay, const Node& node) : overlay_(overlay), node_(&node) {
+    std::unique_lock lock(overlay_.copying_mutex_);
+    overlay_.copying_done_.wait(lock, [&] { return !overlay_.copying_.contains(node_); });
+    overlay_.copying_.insert(node_);
+  }
+  ~Copying() {
+    {
+      const std::lock_guard lock(overlay_.copying_mutex_);
+      overlay_.copying_.erase(node_);
+    }
+    overlay_.copying_done_.notify_all();
+  }
+  Copying(const Copying&) = delete;
+  Copying& operator=(const Copying&) = delete;
+
+ private:
+  Overlay& overlay_;
+  const Node* node_;
+};
+
+Status Overlay::copy_up(Node& node, const CopyUp& how) {
   if (upper_ == nullptr) return fail(EROFS);
-  if (!options_.metacopy) how.metadata_only = false;
-  if (node.is_dir()) return node.nameless.load(std::memory_order_acquire) ? Status{} : ensure_upper_dir(node);
-  for (;;) {
-    NodeRef parent;
-    {
-      ReadLock lock(node.mutex);
-      if (node.in_upper.load(std::memory_order_acquire) &&
-          (how.metadata_only || !node.file || !node.file->metacopy)) {
-        return {};
-      }
-      if (node.parent != nullptr) parent = nodes_.pin(*node.parent);
-    }
-    if (parent) TRY(ensure_upper_dir(*parent));
-    {
-      WriteLock lock(node.mutex);
-      if (node.in_upper.load(std::memory_order_acquire)) {
-        if (how.metadata_only || !node.file || !node.file->metacopy) return {};
-        return complete_data(node);
-      }
-      // It may have lost the name whose directory was made ready.
-      if (node.parent != nullptr && !node.parent->in_upper.load(std::memory_order_acquire)) continue;
-      TRY(copy_up_locked(node, how));
-    }
-    attributes_changed(node);
-    return {};
-  }
-}
+  auto done = [&] {
+    if (!node.in_upper.load(std::memory_order_acquire)) return false;
+    ReadLock lock(node.mutex);
+    bool metadata_is_enough = how.metadata_only && options_.metacopy;
+    return metadata_is_enough || !node.file || !node.file->metacopy;
+  };
+  if (done()) return {};
+  const Copying alone(*this, node);
+  if (done()) return {};
+  if (node.in_upper.load(std::memory_order_acquire)) return complete_data(node, how);
 
-Status Overlay::copy_up_locked(Node& node, const CopyUp& how) {
-  Place from = TRY(place_of(node));
-  sys::Statx st = TRY(stat_at(*from.in, from.fd(), from.name));
-  if (node.is_dir() != st.is_dir()) return fail(ESTALE);
-  if (st.is_regular()) {
-    TRY(copy_up_file(node, from, st, how));
-  } else {
-    TRY(copy_up_other(node, from, st));
+  bool regular;
+  {
+    ReadLock tree(tree_mutex_);
+    if (node.is_dir() && !node.nameless.load(std::memory_order_acquire)) return ensure_upper_dir(node);
+    TRY(ensure_parent(node));
+    regular = node.type == DT_REG;
+    if (!regular) {
+      NodeRef parent = parent_of(node);
+      std::optional<WriteLock> parent_lock;
+      if (parent) parent_lock.emplace(parent->mutex);
+      WriteLock lock(node.mutex);
+      if (node.parent != parent.get()) return fail(ESTALE);  // renamed or unlinked just now: the kernel looks again
+      TRY(copy_up_special(node));
+    }
   }
-  copy_ups_.fetch_add(1, std::memory_order_relaxed);
+  if (regular) TRY(copy_up_file(node, how));
+  attributes_changed(node);
   return {};
 }
 
-Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st, const CopyUp& how) {
-  bool nameless = node.nameless.load(std::memory_order_acquire);
+// The directory that has the node's name, in upper. A node may change names while nobody looks; the tree is locked,
+// shared, by the caller.
+Status Overlay::ensure_parent(Node& node) {
+  NodeRef parent = parent_of(node);
+  return parent ? ensure_upper_dir(*parent) : Status{};
+}
+
+Status Overlay::copy_up_file(Node& node, const CopyUp& how) {
+  // What to copy.
+  Place from;
+  sys::Statx st;
+  sys::UniqueFd data;
+  bool metadata_only;
+  {
+    ReadLock tree(tree_mutex_);
+    ReadLock lock(node.mutex);
+    from = TRY(place_of(node));
+    st = TRY(stat_at(*from.in, from.fd(), from.name));
+    if (!st.is_regular()) return fail(ESTALE);
+    metadata_only = how.metadata_only && options_.metacopy && marks_work_ && st.size > 0 &&
+                    !node.nameless.load(std::memory_order_acquire);
+    std::uint64_t wanted = how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size;
+    if (!metadata_only && wanted > 0) data = TRY(open_place(TRY(data_place_of(node)), O_RDONLY));
+  }
+
+  // The copy, made without a lock: the lower file does not change, and nobody else copies it.
   std::string temporary;
   sys::UniqueFd made;
   if (can_tmpfile_) {
@@ -214,94 +257,115 @@ Status Overlay::copy_up_file(Node& node, const Place& from, const sys::Statx& st
     temporary = work_name("copy");
     made = TRY(with_fds([&] { return sys::openat(*work_, temporary.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600); }));
   }
-  auto undo = on_failure([&] {
+  auto unlink_temporary = on_exit([&] {
     if (!temporary.empty()) ignore(sys::unlink(*work_, temporary.c_str()));
   });
-
-  bool metadata_only = how.metadata_only && options_.metacopy && marks_work_ && st.size > 0 && !nameless;
   std::uint64_t size = how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size;
   if (metadata_only) {
     TRY(sys::truncate(made, st.size));
     TRY(sys::setxattr(made, "", mark_names_("metacopy").c_str(), ""));
   } else if (size > 0) {
-    Place data = TRY(data_place_of(node));
-    auto readable = with_fds([&]() -> Result<sys::UniqueFd> {
-      if (*data.name.c_str() == '\0') return sys::reopen(data.fd(), O_RDONLY);
-      auto quiet = sys::openat(data.fd(), data.name, O_RDONLY | O_NOATIME);
-      return quiet ? std::move(quiet) : sys::openat(data.fd(), data.name, O_RDONLY);
-    });
-    if (!readable) return fail(readable.error());
-    TRY(copy_data(*readable, made, size));
+    TRY(copy_data(data, made, size));
   }
   TRY(copy_attributes(*from.in, from.fd(), from.name, made, "", st));
-  mark_copied(made, "", node, *from.in, st);
+  if (st.nlink == 1) mark_origin(made, "", *from.in, st);
   if (options_.fsync && !volatile_ && size > 0 && !metadata_only) TRY(sys::fsync(made));
 
-  std::string indexed;
-  bool other_names = nameless ? node.file->nlink_known && node.file->lower_nlink > 0 : st.nlink > 1;
-  if (other_names) {
-    // The other names of this inode must go on leading to it: they find the copy by this name in workdir.
-    indexed = work_name("link");
-    TRY(temporary.empty() ? sys::link_fd(made, *work_, indexed.c_str())
-                          : sys::link(*work_, temporary.c_str(), *work_, indexed.c_str()));
-  }
-  auto unindex = on_failure([&] {
-    if (!indexed.empty()) ignore(sys::unlink(*work_, indexed.c_str()));
-  });
-  if (nameless) {
-    // Unlinked while in use: the copy has no name either.
-    unindex.done();
-    keep_index(node, indexed, made, st);
-    node.file->fd = std::make_shared<const sys::UniqueFd>(std::move(made));
-    if (!temporary.empty()) ignore(sys::unlink(*work_, temporary.c_str()));
-    undo.done();
-    node.layer = 0;
-    node.in_upper.store(true, std::memory_order_release);
-    return {};
-  }
-
-  DirFd parent = TRY(dir_fd(*node.parent, 0));
-  sys::Statx parent_st = TRY(sys::statx(*parent, ""));
-  CName name(node.name.view());
-  if (temporary.empty()) {
-    TRY(sys::link_fd(made, *parent, name));
-  } else {
-    TRY(sys::rename(*work_, temporary.c_str(), *parent, name, RENAME_NOREPLACE));
-  }
-  undo.done();
-  unindex.done();
-  ignore(sys::utimens(*parent, "", parent_st.atime, parent_st.mtime));  // nothing changed for the caller
-  mark_impure(*node.parent, *parent);
-
-  if (metadata_only && !(node.file && node.file->metacopy)) {
-    if (!node.file) node.file = std::make_unique<FileState>();
-    node.file->data_layer = from.layer;
-    std::string base = path_in(*node.parent, from.layer);
-    node.file->data_path = base.empty() ? std::string(node.name.view()) : base + "/" + std::string(node.name.view());
-    node.file->metacopy = true;
-  } else if (node.file && !metadata_only) {
-    node.file->metacopy = false;
-  }
-  keep_index(node, indexed, made, st);
-  node.layer = 0;
-  node.in_upper.store(true, std::memory_order_release);
+  // Into place.
+  TRY(place_copy(node, made, temporary, from, st, metadata_only));
+  if (how.keep != nullptr) *how.keep = std::move(made);
   return {};
 }
 
-// The copy of a file with several links is reached by `work_name` from now on, and the node stays for as long as the
-// mount lives: the layer's own count of links no longer tells the truth.
-void Overlay::keep_index(Node& node, const std::string& work_name, sys::FdRef copy, const sys::Statx& lower) {
-  if (work_name.empty()) return;
-  if (!node.file) node.file = std::make_unique<FileState>();
-  node.file->work_name = work_name;
-  if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(lower.nlink);
-  if (auto st = sys::statx(copy, "")) nodes_.register_inode(node, st->dev, st->ino);
-  if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
-  MutexLock links(link_mutex_);
-  indexed_.push_back(node.node_id());
+Status Overlay::place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from,
+                           const sys::Statx& st, bool metadata_only) {
+  auto link_copy = [&](sys::FdRef dir, const char* name) {
+    return temporary.empty() ? sys::link_fd(made, dir, name) : sys::link(*work_, temporary.c_str(), dir, name);
+  };
+  ReadLock tree(tree_mutex_);
+  for (;;) {
+    TRY(ensure_parent(node));
+    NodeRef parent = parent_of(node);
+    if (!parent) {
+      WriteLock lock(node.mutex);
+      if (node.parent != nullptr) continue;
+      return place_nameless_copy(node, made, link_copy, st);
+    }
+    WriteLock parent_lock(parent->mutex);
+    WriteLock lock(node.mutex);
+    // It may have lost the name whose directory was made ready.
+    if (node.parent != parent.get() || !parent->in_upper.load(std::memory_order_acquire)) continue;
+    DirFd upper = TRY(dir_fd(*parent, 0));
+    sys::Statx parent_st = TRY(sys::statx(*upper, ""));
+    std::string indexed;
+    if (st.nlink > 1) {
+      // The other names of this inode must go on leading to it: they find the copy by this name in workdir.
+      indexed = work_name("link");
+      TRY(link_copy(*work_, indexed.c_str()));
+    }
+    auto linked = link_copy(*upper, CName(node.name.view()));
+    if (!linked) {
+      if (!indexed.empty()) ignore(sys::unlink(*work_, indexed.c_str()));
+      return linked;
+    }
+    ignore(sys::utimens(*upper, "", parent_st.atime, parent_st.mtime));  // nothing changed for the caller
+    mark_impure(*parent, *upper);
+    if (metadata_only && !(node.file && node.file->metacopy)) {
+      if (!node.file) node.file = std::make_unique<FileState>();
+      node.file->data_layer = from.layer;
+      std::string base = path_in(*parent, from.layer);
+      node.file->data_path = base.empty() ? std::string(node.name.view()) : base + "/" + std::string(node.name.view());
+      node.file->metacopy = true;
+    } else if (node.file && !metadata_only) {
+      node.file->metacopy = false;
+    }
+    became_upper(node, made, indexed, st);
+    return {};
+  }
 }
 
-Status Overlay::copy_up_other(Node& node, const Place& from, const sys::Statx& st) {
+// Unlinked while in use: the copy has no name either, but the file's other names, if any, must find it.
+Status Overlay::place_nameless_copy(Node& node, sys::FdRef made, const LinkCopy& link_copy, const sys::Statx& st) {
+  std::string indexed;
+  if (!node.file) node.file = std::make_unique<FileState>();
+  if (node.file->nlink_known && node.file->lower_nlink > 0) {
+    indexed = work_name("link");
+    TRY(link_copy(*work_, indexed.c_str()));
+  }
+  auto kept = sys::dup(made);
+  if (!kept) {
+    if (!indexed.empty()) ignore(sys::unlink(*work_, indexed.c_str()));
+    return fail(kept.error());
+  }
+  node.file->metacopy = false;
+  node.file->fd = std::make_shared<const sys::UniqueFd>(std::move(*kept));
+  became_upper(node, made, indexed, st);
+  return {};
+}
+
+// The copy is in place: from here on the node is the upper object.
+void Overlay::became_upper(Node& node, sys::FdRef copy, const std::string& indexed, const sys::Statx& lower) {
+  auto st = sys::statx(copy, "");
+  if (st && !node.nameless.load(std::memory_order_acquire)) numbers_.adopt(st->ino, node.ino);
+  if (!indexed.empty()) {
+    // The layer's own count of links no longer tells the truth: the node stays for as long as the mount lives.
+    if (!node.file) node.file = std::make_unique<FileState>();
+    node.file->work_name = indexed;
+    if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(lower.nlink);
+    if (st) nodes_.register_inode(node, st->dev, st->ino);
+    if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
+    MutexLock links(link_mutex_);
+    indexed_.push_back(node.node_id());
+  }
+  if (!node.is_dir() || node.nameless.load(std::memory_order_acquire)) node.layer = 0;
+  node.in_upper.store(true, std::memory_order_release);
+}
+
+// Everything but regular files: small, so made under the node's lock.
+Status Overlay::copy_up_special(Node& node) {
+  Place from = TRY(place_of(node));
+  sys::Statx st = TRY(stat_at(*from.in, from.fd(), from.name));
+  if (node.is_dir() != st.is_dir() || st.is_regular()) return fail(ESTALE);
   std::string temporary = work_name("copy");
   const char* name = temporary.c_str();
   bool as_file = !upper_->override_name.empty() && !st.is_dir();
@@ -321,14 +385,15 @@ Status Overlay::copy_up_other(Node& node, const Place& from, const sys::Statx& s
   }
   auto undo = on_failure([&] { ignore(st.is_dir() ? sys::rmdir(*work_, name) : sys::unlink(*work_, name)); });
   TRY(copy_attributes(*from.in, from.fd(), from.name, *work_, name, st));
-  mark_copied(*work_, name, node, *from.in, st);
+  if (st.is_dir() || st.nlink == 1) mark_origin(*work_, name, *from.in, st);
+  sys::UniqueFd copy = TRY(with_fds([&] { return sys::openat(*work_, name, O_PATH); }));
 
   if (node.nameless.load(std::memory_order_acquire)) {
-    sys::UniqueFd kept = TRY(with_fds([&] { return sys::openat(*work_, name, O_PATH); }));
-    node.file->fd = std::make_shared<const sys::UniqueFd>(std::move(kept));
-    node.layer = 0;
-    node.in_upper.store(true, std::memory_order_release);
-    return {};  // and undo takes the name away
+    // Removed while in use: so is the copy, and `undo` takes its name away.
+    if (!node.file) node.file = std::make_unique<FileState>();
+    node.file->fd = std::make_shared<const sys::UniqueFd>(TRY(sys::dup(copy)));
+    became_upper(node, copy, "", st);
+    return {};
   }
   DirFd parent = TRY(dir_fd(*node.parent, 0));
   sys::Statx parent_st = TRY(sys::statx(*parent, ""));
@@ -336,27 +401,40 @@ Status Overlay::copy_up_other(Node& node, const Place& from, const sys::Statx& s
   undo.done();
   ignore(sys::utimens(*parent, "", parent_st.atime, parent_st.mtime));
   mark_impure(*node.parent, *parent);
-  if (!st.is_dir()) node.layer = 0;
-  node.in_upper.store(true, std::memory_order_release);
+  became_upper(node, copy, "", st);
   return {};
 }
 
-Status Overlay::complete_data(Node& node) {
-  Place place = TRY(place_of(node));
-  Place data = TRY(data_place_of(node));
-  sys::Statx st = TRY(sys::statx(place.fd(), place.name));
-  sys::UniqueFd from = TRY(with_fds([&] { return sys::openat(data.fd(), data.name, O_RDONLY); }));
-  sys::UniqueFd to = TRY(with_fds([&]() -> Result<sys::UniqueFd> {
-    return *place.name.c_str() == '\0' ? sys::reopen(place.fd(), O_RDWR) : sys::openat(place.fd(), place.name, O_RDWR);
-  }));
-  TRY(copy_data(from, to, st.size));
+// The data of a metacopy file follows. Until the mark is gone the data below counts, so a crash on the way changes
+// nothing, and readers meanwhile read below.
+Status Overlay::complete_data(Node& node, const CopyUp& how) {
+  sys::Statx st;
+  sys::UniqueFd from, to;
+  {
+    ReadLock tree(tree_mutex_);
+    ReadLock lock(node.mutex);
+    Place place = TRY(place_of(node));
+    st = TRY(sys::statx(place.fd(), place.name));
+    from = TRY(open_place(TRY(data_place_of(node)), O_RDONLY));
+    to = TRY(open_place(place, O_RDWR));
+  }
+  // Writing takes capabilities and, from some daemons, setuid bits; nobody asked for that.
+  auto capability = sys::getxattr(to, "", "security.capability");
+  TRY(copy_data(from, to, how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size));
+  if (capability) ignore(sys::setxattr(to, "", "security.capability", *capability));
+  if (auto now = sys::statx(to, ""); now && now->mode != st.mode) ignore(sys::chmod(to, "", st.mode & 07777));
   ignore(sys::utimens(to, "", st.atime, st.mtime));
   if (options_.fsync && !volatile_) TRY(sys::fsync(to));
-  // Until the mark is gone the data below counts, so a crash before this line changes nothing.
-  for (const char* mark : {"trusted.overlay.metacopy", "user.overlay.metacopy"}) ignore(sys::removexattr(to, "", mark));
-  for (const char* mark : {"trusted.overlay.redirect", "user.overlay.redirect"}) ignore(sys::removexattr(to, "", mark));
-  if (TRY(read_marks(*upper_, to, "")).metacopy) return fail(EIO);
-  node.file->metacopy = false;
+  {
+    WriteLock lock(node.mutex);
+    for (const char* mark : {"trusted.overlay.metacopy", "user.overlay.metacopy", "trusted.overlay.redirect",
+                             "user.overlay.redirect"}) {
+      ignore(sys::removexattr(to, "", mark));
+    }
+    if (TRY(read_marks(*upper_, to, "")).metacopy) return fail(EIO);
+    node.file->metacopy = false;
+  }
+  attributes_changed(node);
   return {};
 }
 
@@ -417,8 +495,8 @@ Status Overlay::copy_up_tree(Node& dir) {
       }
       if (merged) TRY(copy_up_tree(*child));
     } else {
-      ReadLock tree(tree_mutex_);
       TRY(copy_up(*child, {}));
+      ReadLock tree(tree_mutex_);
       // A hard link whose copy has another name: this name needs an entry of its own.
       WriteLock lock(child->mutex);
       TRY(make_physical(*child, {.parent = &dir, .name = name, .upper = TRY(dir_fd(dir, 0))}));

@@ -51,7 +51,8 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
     for (const RawName& raw : unsure) {
       CName at(raw.name);
       auto st = stat_at(in, *fd, at);
-      if (!st) continue;
+      if (!st && st.error() == ENOENT) continue;
+      if (!st) return fail(st.error());  // what is not listed would not be missed by rmdir
       entry.hidden = is_device_whiteout(*st);
       if (!entry.hidden && lowers[position].xattr_whiteouts && st->is_regular() && st->size == 0) {
         entry.hidden = TRY(read_marks(in, *fd, at)).whiteout;
@@ -112,7 +113,8 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     }
     CName at(raw.name);
     auto st = stat_at(*upper_, *fd, at);
-    if (!st) continue;
+    if (!st && st.error() == ENOENT) continue;
+    if (!st) return fail(st.error());
     Found found;
     found.st = *st;
     found.in_upper = true;

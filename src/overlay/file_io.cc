@@ -39,16 +39,24 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
   if (node->is_dir()) return fail(EISDIR);
   bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
   if (writes && upper_ == nullptr) return fail(EROFS);
-  ReadLock tree(tree_mutex_);
+  sys::UniqueFd copy;
   if (writes) {
     CopyUp how;
+    how.keep = &copy;
     if ((flags & O_TRUNC) != 0) how.truncate_to = 0;
     TRY(copy_up(*node, how));
   }
+  ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
   Place place = writes ? TRY(place_of(*node)) : TRY(data_place_of(*node));
   sys::Statx st = TRY(stat_at(*place.in, place.fd(), place.name));
   if (!st.is_regular()) return fail(st.is_symlink() ? ELOOP : ENXIO);
+  if (copy && (flags & (O_SYNC | O_DSYNC)) == 0) {
+    // The copy came with an fd: nothing is left that could fail after the old content is gone.
+    if ((flags & O_TRUNC) != 0) TRY(sys::truncate(copy, 0));  // it has the new time to show for it
+    if (kill && (flags & O_TRUNC) != 0) kill_suidgid(copy, "");
+    return TRY(add_handle(node.share(), std::move(copy), false, true)).second;
+  }
   int truncate = atomic_trunc_ ? flags & O_TRUNC : 0;
   auto fd = open_place(place, backing_flags(flags) | truncate);
   if (!fd && fd.error() == EACCES && backing_flags(flags) != (flags & O_ACCMODE)) {
@@ -111,7 +119,13 @@ Result<std::size_t> Overlay::write(const fuse::Caller&, fuse::NodeId, fuse::Hand
   return put;
 }
 
-void Overlay::release(fuse::NodeId, fuse::HandleId id) { handles_.remove(id); }
+void Overlay::release(fuse::NodeId id, fuse::HandleId handle) {
+  handles_.remove(handle);
+  auto node = nodes_.get(id);
+  if (!node || !(*node)->nameless.load(std::memory_order_acquire)) return;
+  WriteLock lock((*node)->mutex);
+  drop_idle_fd(**node);
+}
 
 Status Overlay::fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, bool data_only) {
   if (!options_.fsync || volatile_) return {};

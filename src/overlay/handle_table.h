@@ -15,9 +15,11 @@ namespace vellum::overlay {
 
 struct Handle {
   Handle(NodeRef opened, bool may_write) : node(std::move(opened)), writes(may_write) {
+    node->handles.fetch_add(1, std::memory_order_release);
     if (writes) node->writers.fetch_add(1, std::memory_order_release);
   }
   ~Handle() {
+    node->handles.fetch_sub(1, std::memory_order_release);
     if (writes) node->writers.fetch_sub(1, std::memory_order_release);
   }
   Handle(const Handle&) = delete;

@@ -22,10 +22,6 @@ std::optional<Origin> parse_origin(std::string_view text) {
   return origin;
 }
 
-bool is_override(std::string_view name) {
-  return name == kOverrideContainers || name == kOverrideUser || name == kOverridePrivileged;
-}
-
 // Takes the text up to the next ':' off the front.
 std::string_view next_field(std::string_view& text) {
   auto colon = text.find(':');
@@ -39,10 +35,12 @@ bool parse_number(std::string_view text, int base, std::uint32_t& out) {
   return error == std::errc() && end == text.data() + text.size() && !text.empty();
 }
 
+// A file may stand for any other object that the layer could not hold. Nothing else changes its type: a fifo that says
+// it is a file would be opened as one.
 void parse_override_type(std::string_view type, sys::Statx& st) {
+  if (!st.is_regular()) return;
   auto set = [&](mode_t format) { st.mode = (st.mode & 07777) | format; };
   if (type == "file") return set(S_IFREG);
-  if (type == "dir") return set(S_IFDIR);
   if (type == "symlink") return set(S_IFLNK);
   if (type == "pipe") return set(S_IFIFO);
   if (type == "socket") return set(S_IFSOCK);
@@ -110,7 +108,7 @@ std::string format_origin(const Origin& origin) {
   return std::string(text, end);
 }
 
-Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs) {
+Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs, bool trusted) {
   Layer layer;
   layer.index = index;
   layer.path = path;
@@ -118,7 +116,12 @@ Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xat
   sys::Statx st = TRY(sys::statx(root, ""));
   layer.device = st.dev;
   layer.fs_id = TRY(sys::fs_id(root));
-  layer.has_xattrs = use_xattrs && sys::listxattr(root, "").has_value();
+  layer.trusted = trusted;
+  if (use_xattrs) {
+    auto list = sys::listxattr(root, "");
+    if (!list && list.error() != EOPNOTSUPP) return fail(list.error());
+    layer.has_xattrs = list.has_value();
+  }
   if (layer.has_xattrs) {
     for (const char* name : {kOverrideContainers, kOverridePrivileged, kOverrideUser}) {
       if (layer.override_name.empty() && sys::getxattr(root, "", name)) layer.override_name = name;
@@ -141,28 +144,26 @@ Result<Marks> read_marks(const Layer& layer, sys::FdRef dir, const char* name) {
     return sys::getxattr(dir, name, std::string(attribute).c_str()).value_or("");
   };
   for_each_xattr(*list, [&](std::string_view attribute) {
-    if (attribute == "security.capability") marks.has_capability = true;
-    if (attribute.starts_with("system.posix_acl_")) marks.has_acl = true;
-    if (is_override(attribute)) marks.has_override = true;
     std::string_view mark;
     if (attribute.starts_with(kTrustedPrefix)) mark = attribute.substr(kTrustedPrefix.size());
     else if (attribute.starts_with(kUserPrefix)) mark = attribute.substr(kUserPrefix.size());
     else if (attribute == "user.fuseoverlayfs.opaque") mark = "opaque";
     if (mark.empty()) return;
+    bool believed = attribute.starts_with(kTrustedPrefix) || !layer.trusted;
     if (mark == "opaque") {
       std::string how = value(attribute);
       marks.opaque = marks.opaque || how == "y";
       marks.xattr_whiteouts = marks.xattr_whiteouts || how == "x";
     } else if (mark == "whiteout") {
       marks.whiteout = true;
-    } else if (mark == "metacopy") {
+    } else if (mark == "metacopy" && believed) {
       marks.metacopy = true;
     } else if (mark == "impure") {
       marks.impure = true;
-    } else if (mark == "redirect") {
+    } else if (mark == "redirect" && believed) {
       std::string target = value(attribute);
       if (!target.empty() && target.find('\0') == std::string::npos) marks.redirect = std::move(target);
-    } else if (mark == "vellum.origin") {
+    } else if (mark == "vellum.origin" && believed) {
       marks.origin = parse_origin(value(attribute));
     }
   });

@@ -24,6 +24,7 @@ struct Layer {
   dev_t device = 0;
   std::uint64_t fs_id = 0;
   bool has_xattrs = false;
+  bool trusted = false;
   // Owner, mode and type of objects are in this attribute (xattr_permissions, or found on the layer's root).
   std::string override_name;
 };
@@ -33,7 +34,8 @@ constexpr const char* kOverrideUser = "user.fuseoverlayfs.override_stat";
 constexpr const char* kOverridePrivileged = "security.fuseoverlayfs.override_stat";
 
 // Opens a layer's root. `index` 0 is upper.
-Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs);
+// `trusted`: only trusted.overlay.* may say where data or directories are (see read_marks).
+Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xattrs, bool trusted);
 
 // "uid:gid:octal mode[:type]" as fuse-overlayfs and containers/storage write it. parse changes what it names in st.
 void parse_override(std::string_view value, sys::Statx& st);
@@ -57,12 +59,11 @@ struct Marks {
   bool whiteout = false;          // an empty file that is a whiteout in xattr form
   bool metacopy = false;          // a file whose data is in a layer below
   bool impure = false;            // a directory with copied-up objects in it
-  bool has_override = false;      // owner and mode are in an override attribute
   std::optional<std::string> redirect;
   std::optional<Origin> origin;
-  bool has_acl = false;
-  bool has_capability = false;
 };
+// Opaque and whiteout marks count under every prefix. Redirects, metacopy and origins make a name show something else:
+// where the daemon has rights that a layer's users have not, only attributes that take privilege to write count.
 Result<Marks> read_marks(const Layer& layer, sys::FdRef dir, const char* name);
 
 // The names of the marks this mount writes: trusted.overlay.X as root, user.overlay.X otherwise.

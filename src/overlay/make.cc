@@ -152,7 +152,7 @@ Result<Overlay::Made> Overlay::make_object(const fuse::Caller& caller, fuse::Nod
   Vacancy vacancy = TRY(check_vacant(*parent, name));
   DirFd upper = TRY(dir_fd(*parent, 0));
   sys::UniqueFd fd;
-  if (vacancy == Vacancy::kFree && upper_->override_name.empty()) {
+  if (vacancy == Vacancy::kFree && upper_->override_name.empty() && sys::CallerCreds::have_umask()) {
     // Born in place with its final owner, mode and inherited ACL.
     CName at(name);
     bool owned;
@@ -200,19 +200,8 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
                                       int flags, std::uint32_t mode, std::uint32_t umask) {
   auto made = make_object(caller, parent, name,
                           {.mode = S_IFREG | (mode & 07777), .umask = umask, .target = {}, .open_flags = flags});
-  if (!made && made.error() == EEXIST && (flags & O_EXCL) == 0) {
-    // Somebody was faster than the caller's lookup: then this is an open.
-    fuse::Created created;
-    created.entry = TRY(lookup(caller, parent, name));
-    if (created.entry.node == fuse::NodeId::kNone) return fail(ESTALE);
-    auto opened = open(caller, created.entry.node, flags & ~(O_CREAT | O_EXCL), false);
-    if (!opened) {
-      forget(created.entry.node, 1);
-      return fail(opened.error());
-    }
-    created.open = *opened;
-    return created;
-  }
+  // The kernel believed the name to be free, so it has not checked the file's mode: it has to look again.
+  if (!made && made.error() == EEXIST && (flags & O_EXCL) == 0) return fail(ESTALE);
   if (!made) return fail(made.error());
   fuse::Created created;
   created.entry = make_entry(*made->node, made->st);
@@ -237,7 +226,10 @@ Result<fuse::Created> Overlay::tmpfile(const fuse::Caller& caller, fuse::NodeId 
     fd = TRY(with_fds([&] {
       return sys::openat(*upper, ".", O_TMPFILE | O_RDWR | (flags & (O_EXCL | O_SYNC | O_DSYNC)), mode & 07777);
     }));
-    if (!as_caller.owned()) TRY(sys::chown(fd, "", uid, gid));
+    if (!as_caller.owned()) {
+      if (auto given = sys::chown(fd, "", uid, gid); !given && !uids_.squashes()) return fail(given.error());
+    }
+    if (!sys::CallerCreds::have_umask()) TRY(sys::chmod(fd, "", mode & 07777 & ~umask));
   }
   sys::Statx st = TRY(sys::statx(fd, ""));
   NodeRef node = nodes_.make();
@@ -260,14 +252,15 @@ Result<fuse::Entry> Overlay::link(const fuse::Caller&, fuse::NodeId id, fuse::No
   NodeRef node = TRY(nodes_.get(id));
   if (node->is_dir()) return fail(EPERM);
   NodeRef parent = TRY(dir_for(new_parent_id));
+  TRY(copy_up(*node, {}));
   ReadLock tree(tree_mutex_);
   TRY(ensure_upper_dir(*parent));
-  TRY(copy_up(*node, {}));
   WriteLock parent_lock(parent->mutex);
   Vacancy vacancy = TRY(check_vacant(*parent, new_name));
   DirFd upper = TRY(dir_fd(*parent, 0));
   WriteLock lock(node->mutex);
   Place from = TRY(place_of(*node));
+  if (!is_upper(from.layer)) return fail(ESTALE);
   auto link_to = [&](sys::FdRef dir, const char* name) {
     return *from.name.c_str() == '\0' ? sys::link_fd(from.fd(), dir, name)
                                       : sys::link(from.fd(), from.name, dir, name);

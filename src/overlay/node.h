@@ -73,7 +73,8 @@ struct Node {
   std::uint64_t ino = 0;  // as presented
   std::unique_ptr<DirState> dir;
   std::unique_ptr<FileState> file;
-  std::atomic<std::uint32_t> writers{0};  // handles open for writing
+  std::atomic<std::uint32_t> handles{0};  // open
+  std::atomic<std::uint32_t> writers{0};  // of those, for writing
   LayerIndex layer = 0;  // of a non-directory: where it was found
   std::uint8_t type = 0;  // DT_*
   std::atomic<bool> in_upper{false};

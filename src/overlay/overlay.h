@@ -10,9 +10,13 @@
 // Threads: as fuse::Filesystem. Locks: locking.h. Format: kernel Documentation/filesystems/overlayfs.rst.
 #pragma once
 
+#include <absl/container/flat_hash_set.h>
+
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -164,7 +168,6 @@ class Overlay : public fuse::Filesystem {
     entry.entry_valid = timeout_;
     return entry;
   }
-  Result<NodeRef> node_for(fuse::NodeId id) { return nodes_.get(id); }
   Result<NodeRef> dir_for(fuse::NodeId id);
 
   // --- attributes.cc: changes of an object that is in upper
@@ -189,26 +192,35 @@ class Overlay : public fuse::Filesystem {
   Status for_each_upper_name(Node& dir, const std::function<void(std::string_view name, bool hidden)>& visit);
   std::shared_ptr<const Listing> handle_listing(Handle& handle, std::uint64_t offset, Errno& error);
 
-  // --- copy_up.cc: no node lock is held on entry
+  // --- copy_up.cc: called with no lock held, the tree's included, except where it says otherwise
   struct CopyUp {
     bool metadata_only = false;                // data stays below, if the metacopy option is on
     std::optional<std::uint64_t> truncate_to;  // the caller sets this size next: no need to copy more
+    sys::UniqueFd* keep = nullptr;             // gets the copy, open for reading and writing, if one was made
   };
-  Status copy_up(Node& node, CopyUp how);
+  class Copying;
+  using LinkCopy = std::function<Status(sys::FdRef dir, const char* name)>;
+  Status copy_up(Node& node, const CopyUp& how);
+  Status copy_up_file(Node& node, const CopyUp& how);
+  Status complete_data(Node& node, const CopyUp& how);
+  Status copy_up_tree(Node& dir);
+  void settle_hard_links();
+  // The tree is locked (shared), no node is.
   Status ensure_upper_dir(Node& dir);
-  Status copy_up_locked(Node& node, const CopyUp& how) VELLUM_REQUIRES(node.mutex);
-  Status copy_up_file(Node& node, const Place& from, const sys::Statx& st, const CopyUp& how);
-  Status copy_up_other(Node& node, const Place& from, const sys::Statx& st);
+  Status ensure_parent(Node& node);
+  NodeRef parent_of(Node& node);
+  // The node is locked, and so is its parent if it has one.
+  Status copy_up_special(Node& node);
+  Status place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from,
+                    const sys::Statx& st, bool metadata_only);
+  Status place_nameless_copy(Node& node, sys::FdRef made, const LinkCopy& link_copy, const sys::Statx& st);
+  void became_upper(Node& node, sys::FdRef copy, const std::string& indexed, const sys::Statx& lower);
+  void attributes_changed(Node& copied);
   Status copy_data(sys::FdRef from, sys::FdRef to, std::uint64_t size);
   Status copy_attributes(const Layer& source, sys::FdRef from_dir, const char* from_name, sys::FdRef to_dir,
                          const char* to_name, const sys::Statx& st);
-  Status complete_data(Node& node) VELLUM_REQUIRES(node.mutex);
-  void mark_copied(sys::FdRef dir, const char* name, const Node& node, const Layer& source, const sys::Statx& from);
+  void mark_origin(sys::FdRef dir, const char* name, const Layer& source, const sys::Statx& from);
   void mark_impure(Node& dir, sys::FdRef upper_fd);
-  Status copy_up_tree(Node& dir);
-  void settle_hard_links();
-  void keep_index(Node& node, const std::string& work_name, sys::FdRef copy, const sys::Statx& lower);
-  void attributes_changed(Node& copied);
   std::string work_name(std::string_view what);
 
   // --- make.cc
@@ -242,11 +254,12 @@ class Overlay : public fuse::Filesystem {
   void remove_dot_wh(sys::FdRef dir, std::string_view name);
   Status set_opaque(sys::FdRef dir, const char* name);
   void remove_tree_in_work(const std::string& name);
-  void prepare_xattr_whiteouts(sys::FdRef dir);
+  Status prepare_xattr_whiteouts(sys::FdRef dir);
 
   // --- remove.cc
   // Opens the object of a node about to lose its last name, so that those who still refer to it go on.
   DirFd keep_fd(Node& node);
+  void drop_idle_fd(Node& node);
   void count_links(Node& node);
   void lose_name(Node& node, Node& parent, std::string_view name, DirFd kept);
   Status remove_name(Node& parent, std::string_view name, Node& node);
@@ -263,9 +276,10 @@ class Overlay : public fuse::Filesystem {
   Status replace_locked(Node& source, const Side& from, const Side& to, bool noreplace);
   Status exchange_locked(Node& source, const Side& from, const Side& to);
   Status move_physically(const Node& source, const Side& from, const Side& to, bool whiteout);
-  Status move_with_xattr_whiteout(const Node& source, const Side& from, const Side& to, bool target_there);
+  Status move_with_xattr_whiteout(const Node& source, const Side& from, const Side& to);
   Status make_physical(Node& node, const Side& at);
-  Status empty_target_dir(Node& target, const Side& at);
+  Status replace_dir(Node& target, const Side& from, const Side& to, bool whiteout);
+  bool may_redirect() const { return options_.redirect_dir == RedirectDir::kOn && marks_work_; }
   void fix_lower_paths(Node& dir);
 
   // --- file_io.cc
@@ -313,6 +327,9 @@ class Overlay : public fuse::Filesystem {
   Mutex& cache_mutex(const Node& dir) const {
     return cache_mutex_[absl::HashOf(&dir) % kCacheStripes];
   }
+  std::mutex copying_mutex_;  // leaf: the nodes being copied up right now
+  std::condition_variable copying_done_;
+  absl::flat_hash_set<const Node*> copying_;
   std::atomic<std::uint64_t> next_work_name_{1};
   Mutex whiteout_mutex_;  // leaf: the whiteout in workdir that others are linked from
   bool shared_whiteout_ VELLUM_GUARDED_BY(whiteout_mutex_) = false;

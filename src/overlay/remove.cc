@@ -14,6 +14,14 @@ DirFd Overlay::keep_fd(Node& node) {
   return fd ? std::make_shared<const sys::UniqueFd>(std::move(*fd)) : nullptr;
 }
 
+// A hard link that lost the names we know stays for its link count's sake. Only open handles need its fd: kept for all,
+// removing a tree of hard links would use up the process's.
+void Overlay::drop_idle_fd(Node& node) {
+  if (node.pinned && node.nameless.load(std::memory_order_acquire) && node.handles.load(std::memory_order_acquire) == 0) {
+    node.file->fd.reset();
+  }
+}
+
 void Overlay::lose_name(Node& node, Node& parent, std::string_view name, DirFd kept) {
   nodes_.erase(node, parent, name);
   bool last = node.nameless.load(std::memory_order_acquire);
@@ -29,9 +37,18 @@ void Overlay::lose_name(Node& node, Node& parent, std::string_view name, DirFd k
     }
   }
   if (node.file && node.file->nlink_known && --node.file->lower_nlink <= 0) {
-    if (!node.file->work_name.empty()) ignore(sys::unlink(*work_, node.file->work_name.c_str()));
+    if (!node.file->work_name.empty()) {
+      auto copy = sys::statx(*work_, node.file->work_name.c_str());
+      ignore(sys::unlink(*work_, node.file->work_name.c_str()));
+      if (copy) numbers_.disown(copy->ino);
+    }
     node.file->work_name.clear();
     if (std::exchange(node.pinned, false)) nodes_.unref(&node);  // the running operation still pins it
+  }
+  if (last) {
+    drop_idle_fd(node);
+    // Without an fd it cannot be told from a later object with the same number.
+    if (!node.is_dir() && !node.pinned && !(node.file && node.file->fd)) nodes_.unregister_inode(node);
   }
   if (last) dir_fds_.drop(raw(node.node_id()), 0);
   names_changed(parent);

@@ -1,4 +1,5 @@
 // rename, with NOREPLACE and EXCHANGE, in every combination of layers.
+#include "base/log.h"
 #include "base/scope.h"
 #include "overlay/overlay.h"
 
@@ -17,22 +18,21 @@ bool is_ancestor(const Node& dir, const Node& of) {
 // The node at (parent, name), in upper and free to move. Done before the tree is locked: it may copy much.
 Result<NodeRef> Overlay::ready_to_move(Node& parent, std::string_view name) {
   NodeRef node;
-  bool merged = false;
   {
     ReadLock tree(tree_mutex_);
     TRY(ensure_upper_dir(parent));
-    {
-      ReadLock lock(parent.mutex);
-      node = TRY(find_child(parent, name));
-    }
-    if (!node) return fail(ENOENT);
-    if (!node->is_dir()) {
-      TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
-      return node;
-    }
-    merged = !node->dir->lowers.empty();
-    if (!merged) return node;
-    if (options_.redirect_dir == RedirectDir::kOn && marks_work_) {
+    ReadLock lock(parent.mutex);
+    node = TRY(find_child(parent, name));
+  }
+  if (!node) return fail(ENOENT);
+  if (!node->is_dir()) {
+    TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+    return node;
+  }
+  {
+    ReadLock tree(tree_mutex_);
+    if (node->dir->lowers.empty()) return node;
+    if (may_redirect()) {
       TRY(ensure_upper_dir(*node));
       return node;
     }
@@ -70,40 +70,25 @@ Status Overlay::make_physical(Node& node, const Side& at) {
   return sys::link(*work_, node.file->work_name.c_str(), *at.upper, CName(at.name));
 }
 
-// An empty merged directory is about to be replaced; its upper part may still hold whiteouts, over which no rename
-// goes. A truly empty, opaque one takes its place first.
-Status Overlay::empty_target_dir(Node& target, const Side& at) {
-  if (!target.in_upper.load(std::memory_order_acquire)) return {};
+// A directory over an empty one that is in upper, where it may still hold whiteouts, over which no rename goes. The two
+// trade places, and what then has the old name goes away: to the caller the new name has the moved directory at once.
+Status Overlay::replace_dir(Node& target, const Side& from, const Side& to, bool whiteout) {
   DirFd old = TRY(dir_fd(target, 0));
-  sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*old, ".", O_RDONLY | O_DIRECTORY); }));
-  bool holds_something = false;
-  TRY(sys::read_dir(readable, [&](std::string_view, std::uint64_t, unsigned char) {
-    holds_something = true;
-    return false;
-  }));
-  if (!holds_something) return {};
-  std::string temporary = work_name("empty");
-  const char* tmp = temporary.c_str();
-  if (!marks_work_) {
-    TRY(sys::rename(*at.upper, CName(at.name), *work_, tmp));
-    remove_tree_in_work(temporary);
-    return {};
-  }
-  sys::Statx st = TRY(stat_at(*upper_, *old, ""));
-  TRY(sys::mkdir(*work_, tmp, 0700));
-  auto undo = on_failure([&] { ignore(sys::rmdir(*work_, tmp)); });
-  TRY(copy_attributes(*upper_, *old, "", *work_, tmp, st));
-  TRY(set_opaque(*work_, tmp));
-  TRY(sys::rename(*work_, tmp, *at.upper, CName(at.name), RENAME_EXCHANGE));
-  undo.done();
-  remove_tree_in_work(temporary);
-  dir_fds_.drop(raw(target.node_id()), 0);
+  // At the old name it must not merge with what lower layers have there, if we do not get further than half.
+  if (whiteout) TRY(set_opaque(*old, ""));
+  TRY(sys::rename(*from.upper, CName(from.name), *to.upper, CName(to.name), RENAME_EXCHANGE));
+  std::string temporary = work_name("old");
+  Status gone = whiteout ? replace_by_whiteout(*from.upper, from.name, true)
+                         : sys::rename(*from.upper, CName(from.name), *work_, temporary.c_str());
+  if (gone && !whiteout) remove_tree_in_work(temporary);
+  if (gone && whiteout && style_ == WhiteoutStyle::kXattr) from.parent->dir->upper_xattr_whiteouts = true;
+  if (!gone) log::warning("{}: moved, but an empty directory stays in its place: {}", from.name, gone.error().message());
   return {};
 }
 
 // Without RENAME_WHITEOUT: the new name is there before the old one goes.
-Status Overlay::move_with_xattr_whiteout(const Node& source, const Side& from, const Side& to, bool target_there) {
-  prepare_xattr_whiteouts(*from.upper);
+Status Overlay::move_with_xattr_whiteout(const Node& source, const Side& from, const Side& to) {
+  TRY(prepare_xattr_whiteouts(*from.upper));
   from.parent->dir->upper_xattr_whiteouts = true;
   CName old_name(from.name), new_name(to.name);
   std::string whiteout = work_name("wh");
@@ -117,7 +102,6 @@ Status Overlay::move_with_xattr_whiteout(const Node& source, const Side& from, c
     unlink_second.done();
     TRY(sys::rename(*work_, whiteout.c_str(), *from.upper, old_name));
   } else {
-    if (target_there) TRY(sys::rmdir(*to.upper, new_name));
     TRY(sys::rename(*work_, whiteout.c_str(), *to.upper, new_name, RENAME_NOREPLACE));
     TRY(sys::rename(*from.upper, old_name, *to.upper, new_name, RENAME_EXCHANGE));
   }
@@ -134,11 +118,11 @@ Status Overlay::move_physically(const Node& source, const Side& from, const Side
 
   if (over_whiteout) {
     // Trade places: the whiteout lands where one may be wanted.
-    TRY(sys::rename(*from.upper, old_name, *to.upper, new_name, RENAME_EXCHANGE));
     if (whiteout && style_ == WhiteoutStyle::kXattr) {
-      prepare_xattr_whiteouts(*from.upper);
+      TRY(prepare_xattr_whiteouts(*from.upper));
       from.parent->dir->upper_xattr_whiteouts = true;
     }
+    TRY(sys::rename(*from.upper, old_name, *to.upper, new_name, RENAME_EXCHANGE));
     if (!whiteout) ignore(sys::unlink(*from.upper, old_name));
   } else if (!whiteout) {
     TRY(sys::rename(*from.upper, old_name, *to.upper, new_name));
@@ -153,7 +137,7 @@ Status Overlay::move_physically(const Node& source, const Side& from, const Side
       return moved;
     }
   } else {
-    TRY(move_with_xattr_whiteout(source, from, to, target.has_value()));
+    TRY(move_with_xattr_whiteout(source, from, to));
   }
   if (!target && !to.parent->dir->lowers.empty()) remove_dot_wh(*to.upper, to.name);
   return {};
@@ -173,7 +157,6 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   if (target) {
     count_links(*target);
     kept = keep_fd(*target);
-    if (target->is_dir()) TRY(empty_target_dir(*target, to));
   }
   if (source.is_dir()) {
     TRY(ready_dir_at(source, to));
@@ -181,7 +164,8 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   } else {
     TRY(make_physical(source, from));
   }
-  TRY(move_physically(source, from, to, whiteout));
+  bool dir_in_upper = target && target->is_dir() && target->in_upper.load(std::memory_order_acquire);
+  TRY(dir_in_upper ? replace_dir(*target, from, to, whiteout) : move_physically(source, from, to, whiteout));
   if (target) lose_name(*target, *to.parent, to.name, std::move(kept));
   nodes_.move(source, *from.parent, from.name, *to.parent, to.name);
   return {};
@@ -233,6 +217,9 @@ Status Overlay::rename(const fuse::Caller&, fuse::NodeId parent_id, std::string_
   // What was made ready must still be what is there.
   if (nodes_.find(*parent, name).get() != source.get()) return fail(ENOENT);
   if (!source->in_upper.load(std::memory_order_acquire)) return fail(ESTALE);
+  for (Node* moved : {source.get(), other.get()}) {
+    if (moved != nullptr && moved->is_dir() && !moved->dir->lowers.empty() && !may_redirect()) return fail(EXDEV);
+  }
   if (source->is_dir() && is_ancestor(*source, *new_parent)) return fail(EINVAL);
   if (other && other->is_dir() && is_ancestor(*other, *parent)) return fail(EINVAL);
   Side from{.parent = parent.get(), .name = name, .upper = TRY(dir_fd(*parent, 0))};

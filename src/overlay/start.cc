@@ -76,6 +76,8 @@ Overlay::Overlay(const Options& options)
 Overlay::~Overlay() = default;
 
 std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Options& options) {
+  // Objects behind O_PATH fds are reached by it; without it marks would be overlooked and wrong content shown.
+  if (!sys::open("/proc/self/fd", O_PATH | O_DIRECTORY)) return Failure("/proc is not mounted, and is needed");
   std::unique_ptr<Overlay> overlay(new Overlay(options));
   if (auto opened = overlay->open_layers(); !opened) return Failure(opened.error());
   if (overlay->upper_ != nullptr) {
@@ -92,16 +94,17 @@ std::expected<void, std::string> Overlay::open_layers() {
     return Failure(fmt::format("lowerdir=: {} layers given, at most {} are possible", options_.lower_dirs.size(), kMaxLowers));
   }
   bool xattrs = !options_.no_xattrs;
+  bool trusted = sys::privileges().sys_admin && !options_.user_xattr;
   layers_.push_back(nullptr);
   if (!options_.upper_dir.empty()) {
-    auto opened = open_layer(0, options_.upper_dir, xattrs);
+    auto opened = open_layer(0, options_.upper_dir, xattrs, trusted);
     if (!opened) return bad("upperdir", options_.upper_dir, opened.error().message());
     layers_[0] = std::make_unique<Layer>(std::move(*opened));
     upper_ = layers_[0].get();
     numbers_.add_device(upper_->device);
   }
   for (const std::string& path : options_.lower_dirs) {
-    auto opened = open_layer(static_cast<LayerIndex>(layers_.size()), path, xattrs);
+    auto opened = open_layer(static_cast<LayerIndex>(layers_.size()), path, xattrs, trusted);
     if (!opened) return bad("lowerdir", path, opened.error().message());
     // What cannot be listed cannot be merged; better said now than at the first ls.
     auto readable = sys::read_dir(*opened->root, [](std::string_view, std::uint64_t, unsigned char) { return false; });
@@ -110,6 +113,9 @@ std::expected<void, std::string> Overlay::open_layers() {
     numbers_.add_device(layers_.back()->device);
     if (upper_ != nullptr && lies_within(*upper_->root, *layers_.back()->root)) {
       return bad("upperdir", options_.upper_dir, fmt::format("lies inside lowerdir={}", path));
+    }
+    if (upper_ != nullptr && lies_within(*layers_.back()->root, *upper_->root)) {
+      return bad("lowerdir", path, fmt::format("lies inside upperdir={}", options_.upper_dir));
     }
   }
   return {};
@@ -136,8 +142,7 @@ std::expected<void, std::string> Overlay::open_work_dir() {
     alone = sys::lock_exclusive(*work_root_).has_value();
   }
   if (!alone) {
-    log::warning("workdir={}: is in use by another mount; two mounts on one upperdir corrupt each other",
-                 options_.work_dir);
+    return bad("workdir", options_.work_dir, "is in use by another mount; two mounts on one upperdir corrupt each other");
   }
   if (auto made = sys::mkdir(*work_root_, "work", 0700); !made && made.error() != EEXIST) {
     return bad("workdir", options_.work_dir, made.error().message());
@@ -150,7 +155,7 @@ std::expected<void, std::string> Overlay::open_work_dir() {
                "a volatile mount was not ended cleanly, so upper may be incomplete; remove work/incompat/volatile in "
                "it to use upper all the same");
   }
-  if (alone) clean_work_dir();
+  clean_work_dir();
   // Not writable is found out here, by the first thing we write.
   auto probe = sys::openat(*work_, "#probe", O_CREAT | O_WRONLY | O_TRUNC, 0600);
   if (!probe) return bad("workdir", options_.work_dir, probe.error().message());
@@ -158,7 +163,8 @@ std::expected<void, std::string> Overlay::open_work_dir() {
   if (volatile_) {
     ignore(sys::mkdir(*work_, "incompat", 0700));
     auto incompat = sys::openat(*work_, "incompat", O_PATH | O_DIRECTORY);
-    if (incompat) ignore(sys::mkdir(*incompat, "volatile", 0700));
+    auto marked = incompat ? sys::mkdir(*incompat, "volatile", 0700) : Status(fail(incompat.error()));
+    if (!marked) return bad("workdir", options_.work_dir, marked.error().message());
   }
   return {};
 }

@@ -89,7 +89,7 @@ Result<DirFd> Overlay::dir_fd(Node& dir, LayerIndex index) {
 }
 
 Result<Overlay::Place> Overlay::place_of(Node& node) {
-  if (node.nameless.load(std::memory_order_acquire)) {
+  if (node.nameless.load(std::memory_order_acquire) && !(node.file && !node.file->fd && !node.file->work_name.empty())) {
     if (!node.file || !node.file->fd) return fail(ESTALE);
     return Place{.dir = node.file->fd, .layer = node.layer, .in = layers_[node.layer].get()};
   }
@@ -198,8 +198,9 @@ Status Overlay::resolve_metacopy(Node& parent, std::string_view name, Found& fou
       if (lower_of(parent, index) == nullptr) continue;
       candidate = join(path_in(parent, index), search);
     }
-    auto fd = sys::open_beneath(*layer(index).root, candidate, O_PATH);
-    if (!fd) continue;
+    auto fd = with_fds([&] { return sys::open_beneath(*layer(index).root, candidate, O_PATH); });
+    if (!fd && fd.error() == ENOENT) continue;
+    if (!fd) return fail(fd.error() == ENOTDIR || fd.error() == ELOOP ? Errno(EIO) : fd.error());
     auto st = sys::statx(*fd, "");
     if (!st || !st->is_regular()) break;
     Marks below = TRY(read_marks(layer(index), *fd, ""));
@@ -402,7 +403,7 @@ Result<bool> Overlay::lower_has(Node& parent, std::string_view name) {
 std::uint64_t Overlay::presented_ino(const Found& found) {
   if (!found.in_upper) return numbers_.present(found.st.dev, found.st.ino);
   if (auto known = numbers_.adopted(found.st.ino)) return *known;
-  if (found.marks.origin) {
+  if (found.marks.origin && (found.st.is_dir() || found.st.nlink == 1)) {
     for (const auto& in : layers_) {
       if (in == nullptr || in->index == 0 || in->fs_id != found.marks.origin->fs_id) continue;
       std::uint64_t ino = numbers_.present(in->device, found.marks.origin->ino);

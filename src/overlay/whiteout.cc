@@ -9,8 +9,10 @@ namespace vellum::overlay {
 // A whiteout under `name` in workdir, ready to be renamed over something. Not for the ".wh." style.
 Status Overlay::new_whiteout_in_work(const std::string& name) {
   if (style_ == WhiteoutStyle::kXattr) {
-    ignore(TRY(sys::openat(*work_, name.c_str(), O_CREAT | O_EXCL | O_WRONLY, 0600)));
-    return sys::setxattr(*work_, name.c_str(), mark_names_("whiteout").c_str(), "");
+    TRY(with_fds([&] { return sys::openat(*work_, name.c_str(), O_CREAT | O_EXCL | O_WRONLY, 0600); }));
+    auto marked = sys::setxattr(*work_, name.c_str(), mark_names_("whiteout").c_str(), "");
+    if (!marked) ignore(sys::unlink(*work_, name.c_str()));
+    return marked;
   }
   // One device with many links: a link is cheaper than an inode, for us and for the disk.
   MutexLock lock(whiteout_mutex_);
@@ -28,10 +30,10 @@ Status Overlay::new_whiteout_in_work(const std::string& name) {
 }
 
 // Kernel overlayfs looks for whiteouts in xattr form only in directories that say so.
-void Overlay::prepare_xattr_whiteouts(sys::FdRef dir) {
+Status Overlay::prepare_xattr_whiteouts(sys::FdRef dir) {
   std::string mark = mark_names_("opaque");
-  if (auto now = sys::getxattr(dir, "", mark.c_str()); now && (*now == "x" || *now == "y")) return;
-  ignore(sys::setxattr(dir, "", mark.c_str(), "x"));
+  if (auto now = sys::getxattr(dir, "", mark.c_str()); now && (*now == "x" || *now == "y")) return {};
+  return sys::setxattr(dir, "", mark.c_str(), "x");
 }
 
 Status Overlay::make_whiteout(sys::FdRef dir, std::string_view name) {
@@ -48,7 +50,7 @@ Status Overlay::make_whiteout(sys::FdRef dir, std::string_view name) {
       if (shared_whiteout_ && sys::link(*work_, "#whiteout", dir, CName(name))) return {};
     }
   } else {
-    prepare_xattr_whiteouts(dir);
+    TRY(prepare_xattr_whiteouts(dir));
   }
   std::string temporary = work_name("wh");
   TRY(new_whiteout_in_work(temporary));
@@ -69,7 +71,7 @@ Status Overlay::replace_by_whiteout(sys::FdRef dir, std::string_view name, bool 
     if (removed && is_dir) remove_tree_in_work(temporary);
     return removed;
   }
-  if (style_ == WhiteoutStyle::kXattr) prepare_xattr_whiteouts(dir);
+  if (style_ == WhiteoutStyle::kXattr) TRY(prepare_xattr_whiteouts(dir));
   TRY(new_whiteout_in_work(temporary));
   auto replaced = sys::rename(*work_, temporary.c_str(), dir, CName(name), is_dir ? RENAME_EXCHANGE : 0);
   if (!replaced) {

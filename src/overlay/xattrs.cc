@@ -63,10 +63,11 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   std::string disk = TRY(attribute_on_disk(*upper_, name));
   std::string bytes(reinterpret_cast<const char*>(value.data()), value.size());
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) bytes = TRY(map_acl(bytes, true));
-  ReadLock tree(tree_mutex_);
   TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+  ReadLock tree(tree_mutex_);
   WriteLock lock(node->mutex);
   Place place = TRY(place_of(*node));
+  if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
   TRY(sys::setxattr(place.fd(), place.name, disk.c_str(), bytes, how));
   if (flags.acl_kill_sgid) {
@@ -83,17 +84,19 @@ Status Overlay::removexattr(const fuse::Caller&, fuse::NodeId id, std::string_vi
   if (upper_ == nullptr) return fail(EROFS);
   NodeRef node = TRY(nodes_.get(id));
   std::string disk = TRY(attribute_on_disk(*upper_, name));
-  ReadLock tree(tree_mutex_);
   {
     // Nothing to remove is no reason to copy.
+    ReadLock tree(tree_mutex_);
     ReadLock lock(node->mutex);
     Place place = TRY(place_of(*node));
     std::string here = TRY(attribute_on_disk(*place.in, name));
     if (!is_acl_xattr(name)) TRY(sys::getxattr(place.fd(), place.name, here.c_str()));
   }
   TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+  ReadLock tree(tree_mutex_);
   WriteLock lock(node->mutex);
   Place place = TRY(place_of(*node));
+  if (!is_upper(place.layer)) return fail(ESTALE);
   return sys::removexattr(place.fd(), place.name, disk.c_str());
 }
 

@@ -17,15 +17,15 @@ namespace {
 
 struct ThreadState {
   ThreadState() {
-    // An own fs_struct: umask(2) then concerns this thread only. It fails in no case that matters: at worst
-    // the umask is shared with the thread that made us, which has been set to 0 as well.
-    ::unshare(CLONE_FS);
+    // An own fs_struct: umask(2) then concerns this thread only.
+    own_umask = ::unshare(CLONE_FS) == 0;
     ::umask(0);
     int bits = ::prctl(PR_GET_SECUREBITS);
     if (bits >= 0) ::prctl(PR_SET_SECUREBITS, static_cast<unsigned long>(bits) | SECBIT_NO_SETUID_FIXUP);
     uid = ::geteuid();
     gid = ::getegid();
   }
+  bool own_umask = false;
   std::uint32_t uid, gid;
   mode_t umask_now = 0;
 };
@@ -49,7 +49,7 @@ CallerCreds::CallerCreds(std::uint32_t uid, std::uint32_t gid, mode_t umask) {
     switched_uid_ = static_cast<std::uint32_t>(::setfsuid(static_cast<uid_t>(-1))) == uid;
     owned_ = owned_ && switched_uid_;
   }
-  if (umask != thread.umask_now) {
+  if (thread.own_umask && umask != thread.umask_now) {
     ::umask(umask);
     thread.umask_now = umask;
   }
@@ -65,6 +65,8 @@ CallerCreds::~CallerCreds() {
     thread.umask_now = 0;
   }
 }
+
+bool CallerCreds::have_umask() { return state().own_umask; }
 
 Privileges privileges() {
   Privileges result;

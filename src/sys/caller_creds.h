@@ -22,6 +22,8 @@ class CallerCreds {
 
   // Whether objects made now belong to (uid, gid). If not, the creator must chown them.
   bool owned() const { return owned_; }
+  // Whether the umask counts. Where a sandbox refuses unshare(2) it stays 0, and the creator must mask the mode.
+  static bool have_umask();
 
  private:
   bool owned_ = true;

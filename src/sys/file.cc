@@ -141,12 +141,6 @@ Result<std::uint64_t> fs_id(FdRef fd) {
   return id;
 }
 
-Result<std::uint32_t> fs_type(FdRef fd) {
-  struct statfs raw;
-  if (retry([&] { return ::fstatfs(fd.raw(), &raw); }) < 0) return fail_errno();
-  return static_cast<std::uint32_t>(raw.f_type);
-}
-
 Status mkdir(FdRef dir, const char* name, mode_t mode) { return status(::mkdirat(dir.raw(), name, mode)); }
 
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev) {

@@ -48,7 +48,6 @@ Result<Statx> statx_path(const char* path);  // follows symlinks
 Result<std::string> readlink(FdRef dir, const char* name);
 Result<struct statvfs> statvfs(FdRef fd);
 Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
-Result<std::uint32_t> fs_type(FdRef fd);  // statfs f_type
 
 // Making and removing entries.
 Status mkdir(FdRef dir, const char* name, mode_t mode);

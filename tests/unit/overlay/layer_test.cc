@@ -13,13 +13,19 @@ using testing::set_xattr;
 using testing::TempDir;
 using testing::write_file;
 
-sys::Statx parsed(std::string_view value) {
+sys::Statx parsed(std::string_view value, mode_t real_type = S_IFREG) {
   sys::Statx st;
-  st.mode = S_IFREG | 0600;
+  st.mode = real_type | 0600;
   st.uid = 7;
   st.gid = 8;
   parse_override(value, st);
   return st;
+}
+
+TEST(Override, OnlyAFileStandsForSomethingElse) {
+  EXPECT_EQ(parsed("0:0:644:file", S_IFIFO).mode, S_IFIFO | 0644U);
+  EXPECT_EQ(parsed("0:0:644:symlink", S_IFCHR).mode, S_IFCHR | 0644U);
+  EXPECT_EQ(parsed("0:0:644:dir", S_IFREG).mode, S_IFREG | 0644U);
 }
 
 TEST(Override, WhatIsWrittenIsRead) {
@@ -40,7 +46,7 @@ TEST(Override, WhatIsWrittenIsRead) {
     st.gid = 0xffffffffU;
     st.rdev = rdev;
     EXPECT_EQ(format_override(st), text);
-    sys::Statx back = parsed(text);
+    sys::Statx back = parsed(text, S_ISDIR(mode) ? S_IFDIR : S_IFREG);
     EXPECT_EQ(back.mode, mode);
     EXPECT_EQ(back.uid, 0U);
     EXPECT_EQ(back.gid, 0xffffffffU);
@@ -79,7 +85,7 @@ class MarksTest : public ::testing::Test {
     ::mkdir((dir_ / "d").c_str(), 0755);
     write_file(dir_ / "f", "");
     if (!set_xattr(dir_ / "f", "user.probe", "1")) GTEST_SKIP() << "no user xattrs here";
-    auto opened = open_layer(1, dir_.path(), true);
+    auto opened = open_layer(1, dir_.path(), true, false);
     ASSERT_TRUE(opened);
     layer_ = std::move(*opened);
   }
@@ -91,7 +97,7 @@ class MarksTest : public ::testing::Test {
 
 TEST_F(MarksTest, NoAttributeNoMark) {
   Marks none = marks("d");
-  EXPECT_FALSE(none.opaque || none.whiteout || none.metacopy || none.impure || none.has_override || none.redirect ||
+  EXPECT_FALSE(none.opaque || none.whiteout || none.metacopy || none.impure || none.redirect ||
                none.origin || none.xattr_whiteouts);
 }
 
@@ -118,11 +124,9 @@ TEST_F(MarksTest, FileMarks) {
   ASSERT_TRUE(set_xattr(dir_ / "f", "user.overlay.whiteout", ""));
   ASSERT_TRUE(set_xattr(dir_ / "f", "user.overlay.metacopy", ""));
   ASSERT_TRUE(set_xattr(dir_ / "f", "user.overlay.redirect", "/a/b"));
-  ASSERT_TRUE(set_xattr(dir_ / "f", "user.containers.override_stat", "0:0:644"));
   Marks got = marks("f");
   EXPECT_TRUE(got.whiteout);
   EXPECT_TRUE(got.metacopy);
-  EXPECT_TRUE(got.has_override);
   EXPECT_EQ(got.redirect, "/a/b");
 }
 
@@ -153,7 +157,7 @@ TEST_F(MarksTest, OriginComesBack) {
 
 TEST_F(MarksTest, WithoutXattrsNothingIsRead) {
   ASSERT_TRUE(set_xattr(dir_ / "d", "user.overlay.opaque", "y"));
-  auto plain = open_layer(1, dir_.path(), false);
+  auto plain = open_layer(1, dir_.path(), false, false);
   ASSERT_TRUE(plain);
   EXPECT_FALSE(read_marks(*plain, *plain->root, "d")->opaque);
 }
@@ -161,16 +165,16 @@ TEST_F(MarksTest, WithoutXattrsNothingIsRead) {
 TEST_F(MarksTest, TheRootSaysThatOverridesAreUsed) {
   EXPECT_EQ(layer_.override_name, "");
   ASSERT_TRUE(set_xattr(dir_.path(), kOverrideUser, "0:0:755"));
-  EXPECT_EQ(open_layer(1, dir_.path(), true)->override_name, kOverrideUser);
+  EXPECT_EQ(open_layer(1, dir_.path(), true, false)->override_name, kOverrideUser);
   ASSERT_TRUE(set_xattr(dir_.path(), kOverrideContainers, "0:0:755"));
-  EXPECT_EQ(open_layer(1, dir_.path(), true)->override_name, kOverrideContainers);
+  EXPECT_EQ(open_layer(1, dir_.path(), true, false)->override_name, kOverrideContainers);
 }
 
 TEST(OpenLayer, SaysWhatIsWrong) {
   TempDir dir;
   write_file(dir / "f", "");
-  EXPECT_EQ(open_layer(1, dir / "none", true).error(), ENOENT);
-  EXPECT_EQ(open_layer(1, dir / "f", true).error(), ENOTDIR);
+  EXPECT_EQ(open_layer(1, dir / "none", true, false).error(), ENOENT);
+  EXPECT_EQ(open_layer(1, dir / "f", true, false).error(), ENOTDIR);
 }
 
 TEST(Names, Valid) {

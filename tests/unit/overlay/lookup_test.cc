@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 
+#include "sys/caller_creds.h"
 #include "unit/overlay/overlay_fixture.h"
 
 namespace vellum::overlay::testing {
@@ -120,12 +121,19 @@ TEST(Lookup, AWhiteoutInTheMiddleEndsADirectory) {
   EXPECT_EQ(fs.names("d"), (Names{"1"}));
 }
 
+// Where a name leads may be said under user.* only where the daemon has no more rights than the layer's users.
+Options user_marks() {
+  Options options;
+  options.user_xattr = true;
+  return options;
+}
+
 TEST(Lookup, FollowsRedirects) {
-  OverlayFixture fs(
-      {.lower = {{"old/a", File{"a"}}, {"deep/er/b", File{"b"}}},
-       .upper = {{"new", Dir{0755, {{"user.overlay.redirect", "old"}}}},
-                 {"old", whiteout()},
-                 {"far/away", Dir{0755, {{"user.overlay.redirect", "/deep/er"}}}}}});
+  OverlayFixture fs({.lower = {{"old/a", File{"a"}}, {"deep/er/b", File{"b"}}},
+                     .upper = {{"new", Dir{0755, {{"user.overlay.redirect", "old"}}}},
+                               {"old", whiteout()},
+                               {"far/away", Dir{0755, {{"user.overlay.redirect", "/deep/er"}}}}},
+                     .options = user_marks()});
   EXPECT_EQ(fs.read("new/a"), "a");
   EXPECT_FALSE(fs.has("old"));
   EXPECT_EQ(fs.read("far/away/b"), "b");
@@ -135,14 +143,17 @@ TEST(Lookup, FollowsRedirects) {
 TEST(Lookup, RedirectsNeverLeaveTheLayer) {
   for (const char* target : {"/../../etc", "..", "../x", "/", "a/b", "/link", "/link/x", "."}) {
     OverlayFixture fs({.lower = {{"link", Symlink{"/etc"}}, {"x/in", File{}}},
-                       .upper = {{"d", Dir{0755, {{"user.overlay.redirect", target}}}}}});
+                       .upper = {{"d", Dir{0755, {{"user.overlay.redirect", target}}}}},
+                     .options = user_marks()});
     EXPECT_FALSE(fs.has("d/passwd")) << target;
     EXPECT_FALSE(fs.has("d/hostname")) << target;
   }
 }
 
 TEST(Lookup, NofollowIgnoresRedirects) {
-  Spec spec{.lower = {{"old/a", File{"a"}}}, .upper = {{"new", Dir{0755, {{"user.overlay.redirect", "/old"}}}}}};
+  Spec spec{.lower = {{"old/a", File{"a"}}},
+            .upper = {{"new", Dir{0755, {{"user.overlay.redirect", "/old"}}}}},
+            .options = user_marks()};
   spec.options.redirect_dir = RedirectDir::kNofollow;
   OverlayFixture fs(spec);
   EXPECT_FALSE(fs.has("new/a"));
@@ -153,7 +164,8 @@ TEST(Lookup, MetacopyFilesShowTheDataBelow) {
   File moved = meta;
   moved.xattrs.emplace_back("user.overlay.redirect", "/dir/data");
   OverlayFixture fs({.lower = {{"f", File{"data", 0644}}, {"dir/data", File{"text"}}},
-                     .upper = {{"f", meta}, {"g", moved}, {"orphan", meta}}});
+                     .upper = {{"f", meta}, {"g", moved}, {"orphan", meta}},
+                     .options = user_marks()});
   EXPECT_EQ(fs.read("f"), "data");
   EXPECT_EQ(fs.attr("f").mode & 07777, 0600U);
   EXPECT_EQ(fs.read("g"), "text");
@@ -163,6 +175,15 @@ TEST(Lookup, MetacopyFilesShowTheDataBelow) {
   EXPECT_EQ(read_file(fs.upper("f")), "DAta");
   EXPECT_EQ(xattr_of(fs.upper("f"), "user.overlay.metacopy"), std::nullopt);
   EXPECT_EQ(read_file(fs.lower("f")), "data");
+}
+
+TEST(Lookup, RootBelievesNoRedirectThatAUserCouldHaveWritten) {
+  if (!sys::privileges().sys_admin) GTEST_SKIP() << "about the first user namespace's root";
+  const File theft{std::string(6, '\0'), 0644, {{"user.overlay.metacopy", ""}, {"user.overlay.redirect", "/secret/f"}}};
+  OverlayFixture fs({.lower = {{"secret/f", File{"secret", 0600}}},
+                     .upper = {{"home/f", theft}, {"home/d", Dir{0755, {{"user.overlay.redirect", "/secret"}}}}}});
+  EXPECT_EQ(fs.read("home/f"), std::string(6, '\0'));
+  EXPECT_FALSE(fs.has("home/d/f"));
 }
 
 TEST(Lookup, HardLinksAreOneNode) {
