@@ -227,10 +227,9 @@ Result<Overlay::Redirected> Overlay::follow_redirect(const Layer& in, std::strin
     std::string_view component = path.substr(0, slash);
     if (!valid_name(component)) return fail(EIO);  // no overlay writes such a redirect
     auto next = with_fds([&] { return sys::openat(*at, CName(component), O_PATH); });
-    if (!next) {
-      if (next.error() == ENOENT) return Redirected{.object = nullptr, .ends_here = result.ends_here};
-      return fail(next.error());
-    }
+    if (!next && next.error() != ENOENT) return fail(next.error());
+    if (sys::statx(*at, CName(kWhPrefix, component))) result.ends_here = true;  // AUFS style, beside it or instead
+    if (!next) return Redirected{.object = nullptr, .ends_here = result.ends_here};
     sys::Statx st = TRY(sys::statx(*next, ""));
     at = std::make_shared<const sys::UniqueFd>(std::move(*next));
     if (slash == std::string_view::npos) {
@@ -238,7 +237,7 @@ Result<Overlay::Redirected> Overlay::follow_redirect(const Layer& in, std::strin
       return result;
     }
     if (!st.is_dir()) return Redirected{.object = nullptr, .ends_here = true};
-    if (TRY(read_marks(in, *at, "")).opaque) result.ends_here = true;
+    if (TRY(read_marks(in, *at, "")).opaque || sys::statx(*at, CName(kWhOpaque))) result.ends_here = true;
     path.remove_prefix(slash + 1);
   }
 }

@@ -70,7 +70,7 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
   TRY(sys::setxattr(place.fd(), place.name, disk.c_str(), bytes, how));
-  if (flags.acl_kill_sgid) {
+  if (flags.acl_kill_sgid && name == kAccessAcl) {  // the kernel asks for it with a default ACL too, which changes no mode
     auto st = stat_at(*upper_, place.fd(), place.name);
     if (st && (st->mode & S_ISGID) != 0) {
       ignore(set_mode(place.fd(), place.name, st->mode & 07777 & ~static_cast<mode_t>(S_ISGID)));

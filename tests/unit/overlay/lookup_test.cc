@@ -140,6 +140,16 @@ TEST(Lookup, FollowsRedirects) {
   EXPECT_EQ(fs.names("far/away"), (Names{"b"}));
 }
 
+TEST(Lookup, RedirectsEndAtDotWhWhiteoutsOnTheWay) {
+  const Dir moved{0755, {{"user.overlay.redirect", "/a/b"}}};
+  for (const char* mark : {"a/.wh.b", ".wh.a", "a/.wh..wh..opq"}) {
+    OverlayFixture fs({.lowers = {{{"a/other", File{}}, {mark, File{}}}, {{"a/b/hidden", File{}}}},
+                       .upper = {{"d", moved}},
+                       .options = user_marks()});
+    EXPECT_FALSE(fs.has("d/hidden")) << mark;
+  }
+}
+
 TEST(Lookup, RedirectsNeverLeaveTheLayer) {
   for (const char* target : {"/../../etc", "..", "../x", "/", "a/b", "/link", "/link/x", "."}) {
     OverlayFixture fs({.lower = {{"link", Symlink{"/etc"}}, {"x/in", File{}}},
