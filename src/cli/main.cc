@@ -15,6 +15,7 @@
 #include "cli/fuse_overlayfs_main.h"
 #include "cli/stats_main.h"
 #include "cli/version.h"
+#include "sys/process.h"
 
 namespace vellum::cli {
 namespace {
@@ -65,6 +66,7 @@ int vellum_main(const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   using namespace vellum::cli;
+  vellum::sys::occupy_standard_streams();
   try {
     const std::span<char*> words(argv, static_cast<std::size_t>(argc));
     const std::string name = words.empty() ? "vellum" : base_name(words.front());

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <limits>
 #include <memory>
 #include <thread>
@@ -66,6 +68,20 @@ void start_logging(const OverlayCommand& command) {
   }
 }
 
+// What the kernel still holds of open files would be lost with the connection. A server that hangs must not keep the
+// mount from ending, so the wait has a limit.
+void write_out(const fuse::Mount& mount) {
+  auto done = std::make_shared<std::promise<void>>();
+  std::future<void> written = done->get_future();
+  std::thread([&mount, done] {
+    ignore(mount.sync());
+    done->set_value();
+  }).detach();
+  if (written.wait_for(std::chrono::seconds(10)) != std::future_status::ready) {
+    log::warning("{}: what was written last may be lost: a layer does not answer", mount.path());
+  }
+}
+
 // The serving process, from opened layers to an unmounted tree.
 int serve(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {
   auto overlay = overlay::Overlay::create(command.overlay);
@@ -76,19 +92,28 @@ int serve(const std::string& program, const OverlayCommand& command, fuse::Daemo
   if (!mount) return daemon.fail(fmt::format("{}: {}", program, mount.error().message));
 
   if (!command.foreground) log::log_to_syslog(program.c_str());
-  fuse::Session session(engine, {.wishes = wishes(command), .on_ready = [&daemon] { daemon.ready(); }});
+  const auto ready = [&daemon, &engine](unsigned workers) {
+    engine.set_workers(workers);
+    daemon.ready();
+  };
+  fuse::Session session(engine, {.wishes = wishes(command), .on_ready = ready});
   engine.set_stats_text([&session, &engine] { return mount_stats_json(session, engine); });
+  std::jthread stopper;
   const fuse::StopSignals signals({
       .stop =
-          [&session, &mount](int) {
-            ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
-            session.stop();
+          [&session, &mount, &stopper](int) {
+            // Somebody is in a hurry, or a layer does not answer.
+            if (stopper.joinable()) sys::exit_now(1);
+            stopper = std::jthread([&session, &mount] {
+              write_out(*mount);
+              ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
+              session.stop();
+            });
           },
       // A warning, because only those reach syslog from the background.
       .report = [&session, &engine] { log::warning("{}", mount_stats_line(session, engine)); },
   });
 
-  engine.set_workers(thread_count(command.mount));
   const Status served =
       session.run(std::make_unique<fuse::DeviceChannel>(mount->take_device()), thread_count(command.mount));
   if (!served)
@@ -104,8 +129,8 @@ int mount_overlay(const std::string& program, const OverlayCommand& command) {
     return 1;
   }
   sys::raise_open_file_limit();
+  start_logging(command);  // the log file gets the caller's umask
   sys::clear_umask();
-  start_logging(command);
 
   if (command.foreground) {
     fuse::Daemon daemon = fuse::Daemon::foreground();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 namespace vellum::cli {
@@ -69,9 +70,10 @@ Parsed<void> store_path(std::string& target, std::string_view text) {
   return {};
 }
 
-Parsed<void> store_positive(std::optional<std::uint32_t>& target, std::string_view text) {
+Parsed<void> store_positive(std::optional<std::uint32_t>& target, std::string_view text,
+                            std::uint32_t most = std::numeric_limits<std::uint32_t>::max()) {
   if (auto stored = store(target, parse_u32(text)); !stored) return stored;
-  if (*target == 0) return std::unexpected("expected a whole number from 1 to 4294967295");
+  if (*target == 0 || *target > most) return std::unexpected(fmt::format("expected a whole number from 1 to {}", most));
   return {};
 }
 
@@ -242,10 +244,10 @@ constexpr auto kRules = std::to_array<Rule>({
     {"threaded", Argument::kOptional,
      [](OverlayCommand& c, std::string_view v) { return store_switch(c.mount.threaded, v); }},
     {"max_threads", Argument::kRequired,
-     [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_threads, v); }},
+     [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_threads, v, 1024); }},
     {"max_idle_threads", Argument::kRequired, accept},
     {"max_write", Argument::kRequired,
-     [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_write, v); }},
+     [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_write, v, 1U << 24); }},
     {"max_background", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_background, v); }},
     // The session finds the best way itself.

@@ -68,7 +68,7 @@ std::string program_options(const MountOptions& options) {
   add(flags.nodev, ",nodev");
   add(flags.noexec, ",noexec");
   add(flags.noatime, ",noatime");
-  add(flags.nodiratime, ",nodiratime");
+  // It knows no nodiratime; noatime says as much of directories.
   add(flags.relatime, ",relatime");
   add(flags.strictatime, ",strictatime");
   add(flags.synchronous, ",sync");
@@ -127,6 +127,7 @@ Mount& Mount::operator=(Mount&& other) noexcept {
   ignore(unmount());
   device_ = std::move(other.device_);
   path_ = std::exchange(other.path_, {});
+  id_ = other.id_;
   by_program_ = other.by_program_;
   mounted_ = std::exchange(other.mounted_, false);
   return *this;
@@ -134,13 +135,25 @@ Mount& Mount::operator=(Mount&& other) noexcept {
 
 Mount::~Mount() { ignore(unmount()); }  // there is nobody left to tell
 
+Result<std::string> Mount::place() const {
+  if (const auto there = sys::mount_id(path_); there && *there == id_) return path_;
+  const std::string path = TRY(sys::mount_point(id_));
+  // Covered by another mount, or the number was given to another one.
+  if (const auto there = sys::mount_id(path); !there || *there != id_) return fail(ENOENT);
+  return path;
+}
+
+Status Mount::sync() const { return sys::sync_file_system(TRY(place())); }
+
 Status Mount::unmount() {
   if (!std::exchange(mounted_, false)) return {};
-  const Status direct = sys::unmount_detached(path_);
+  const auto path = place();
+  if (!path) return {};
+  const Status direct = sys::unmount_detached(*path);
   if (direct) return {};
   // EINVAL: no longer a mount point. ENOENT, ENOTCONN: gone with what it lay on.
   if (direct.error() == EINVAL || direct.error() == ENOENT) return {};
-  if (direct.error() == EPERM && by_program_) return unmount_by_program(path_);
+  if (direct.error() == EPERM && by_program_) return unmount_by_program(*path);
   return direct;
 }
 
@@ -174,6 +187,7 @@ std::expected<Mount, MountError> mount(const MountOptions& options) {
     if (direct) {
       made.device_ = std::move(*device);
       made.mounted_ = true;
+      made.id_ = sys::mount_id(made.path_).value_or(sys::MountId{});
       return made;
     }
     if (direct.error() != EPERM)
@@ -190,6 +204,7 @@ std::expected<Mount, MountError> mount(const MountOptions& options) {
   made.device_ = std::move(*by_program);
   made.by_program_ = true;
   made.mounted_ = true;
+  made.id_ = sys::mount_id(made.path_).value_or(sys::MountId{});
   return made;
 }
 

@@ -44,16 +44,21 @@ class Mount {
   // The connection, for a DeviceChannel. To be taken once.
   sys::UniqueFd take_device() { return std::move(device_); }
   const std::string& path() const { return path_; }
-  // Takes it out of the tree at once; users that have it open keep it until they are done. Once is enough: later
-  // calls, and an unmount by someone else (EINVAL), are no errors.
+  // Takes it out of the tree at once, wherever it lies by now; users that have it open keep it until they are done.
+  // A mount that is gone already is no error, and another that lies in or on its place is left alone.
   Status unmount();
+  // Writes out what the kernel holds of it, while it is served. Waits for the server.
+  Status sync() const;
   // The mount is gone or somebody else's: the destructor leaves it alone.
   void forget() { mounted_ = false; }
 
  private:
   friend std::expected<Mount, MountError> mount(const MountOptions& options);
   sys::UniqueFd device_;
+  // Where it is now, if it can be reached there; ENOENT otherwise.
+  Result<std::string> place() const;
   std::string path_;  // absolute: the daemon may change its directory
+  sys::MountId id_;
   bool by_program_ = false;
   bool mounted_ = false;
 };

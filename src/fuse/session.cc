@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/scope.h"
 #include "fuse/worker.h"
 #include "sys/thread.h"
 
@@ -40,8 +41,6 @@ Status Session::serve(std::shared_ptr<Channel> channel, unsigned threads) {
     if (status.error() == ECANCELED) return {};
     return status;
   }
-  if (options_.on_ready) options_.on_ready();
-
   std::atomic<int> failure{0};
   const auto work = [this, &failure](Worker* worker) {
     const Status status = worker->serve();
@@ -51,15 +50,27 @@ Status Session::serve(std::shared_ptr<Channel> channel, unsigned threads) {
     stop();
   };
   std::vector<std::jthread> others;
-  others.reserve(threads - 1);
-  for (unsigned i = 1; i < threads; ++i) {
-    std::shared_ptr<Channel> own = channel;
-    if (auto clone = channel->clone()) own = std::move(*clone);
-    others.emplace_back([worker = add_worker(std::move(own)), &work] {
-      sys::name_this_thread("fuse");
-      work(worker);
-    });
+  try {
+    others.reserve(threads - 1);
+    for (unsigned i = 1; i < threads; ++i) {
+      std::shared_ptr<Channel> own = channel;
+      if (auto clone = channel->clone()) own = std::move(*clone);
+      Worker* const worker = add_worker(std::move(own));
+      auto undo = on_failure([this] {
+        const MutexLock lock(mutex_);
+        workers_.pop_back();
+      });
+      others.emplace_back([worker, &work] {
+        sys::name_this_thread("fuse");
+        work(worker);
+      });
+      undo.done();
+    }
+  } catch (const std::exception& error) {
+    // A limit on processes or memory. Fewer threads serve as well, only not as many at once.
+    log::warning("serving with {} threads instead of {}: {}", others.size() + 1, threads, error.what());
   }
+  if (options_.on_ready) options_.on_ready(static_cast<unsigned>(others.size()) + 1);
   work(first);
   others.clear();
   if (failure.load() != 0) return fail(failure.load());

@@ -27,7 +27,8 @@ namespace vellum::fuse {
 
 struct SessionOptions {
   Wishes wishes = {};
-  std::function<void()> on_ready = {};  // INIT was answered: the mount is usable
+  // INIT was answered and this many workers exist: the mount is usable.
+  std::function<void(unsigned workers)> on_ready = {};
 };
 
 class Worker;

@@ -14,7 +14,7 @@ constexpr std::initializer_list<int> kSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR
 }  // namespace
 
 Status StopSignals::block() {
-  sys::ignore_broken_pipes();
+  sys::ignore_failing_writes();
   return sys::block_signals(kSignals);
 }
 

@@ -147,7 +147,7 @@ Status Overlay::fallocate(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, 
 // read the file plainly.
 Status Overlay::flush_before_seek(Node& node) {
   if (!writeback_ || node.writers.load(std::memory_order_acquire) == 0) return {};
-  if (workers_ < 2 || notifier_ == nullptr || seek_flush_.exchange(true)) return fail(EINVAL);
+  if (workers_.load() < 2 || notifier_ == nullptr || seek_flush_.exchange(true)) return fail(EINVAL);
   auto flushed = notifier_->inval_data(node.node_id(), 0, 0);
   seek_flush_.store(false);
   return flushed || flushed.error() == ENOENT ? Status{} : fail(EINVAL);

@@ -49,8 +49,8 @@ class Overlay : public fuse::Filesystem {
 
   bool writable() const { return upper_ != nullptr; }
   OverlayStats stats() const;
-  // How many threads call this at once. Set before serving.
-  void set_workers(unsigned workers) { workers_ = workers; }
+  // How many threads may call this at once, once that is known.
+  void set_workers(unsigned workers) { workers_.store(workers); }
   // What a read of the virtual attribute system.vellum.stats on the root answers. Set before serving.
   void set_stats_text(std::function<std::string()> text) { stats_text_ = std::move(text); }
 
@@ -314,7 +314,7 @@ class Overlay : public fuse::Filesystem {
   DirFdCache dir_fds_;
   fuse::Notifier* notifier_ = nullptr;
   bool writeback_ = false;
-  unsigned workers_ = 1;
+  std::atomic<unsigned> workers_{1};
   std::atomic<bool> seek_flush_{false};
   bool atomic_trunc_ = true;
   std::function<std::string()> stats_text_;

@@ -1,9 +1,18 @@
 #include "sys/mount_calls.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "sys/fd.h"
 
 namespace vellum::sys {
 
@@ -30,8 +39,55 @@ Status unmount_detached(const std::string& target) {
   return {};
 }
 
-Status unmount(const std::string& target) {
-  if (::umount2(target.c_str(), UMOUNT_NOFOLLOW) != 0) return fail_errno();
+Result<MountId> mount_id(const std::string& path) {
+  constexpr unsigned kMountId = 0x1000, kMountIdUnique = 0x4000;  // STATX_MNT_ID, STATX_MNT_ID_UNIQUE
+  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  // One field holds either, whichever was asked for. It lies behind what older headers declare.
+  struct alignas(8) Buffer {
+    unsigned char bytes[256];
+  };
+  constexpr std::size_t kMountIdAt = 144;
+  const auto ask = [&path](unsigned mask, std::uint64_t& value) -> Status {
+    Buffer buffer{};
+    if (::syscall(SYS_statx, AT_FDCWD, path.c_str(), kFlags, mask, buffer.bytes) != 0) return fail_errno();
+    std::uint32_t got = 0;
+    std::memcpy(&got, buffer.bytes, sizeof got);
+    if ((got & mask) != 0) std::memcpy(&value, buffer.bytes + kMountIdAt, sizeof value);
+    return {};
+  };
+  MountId result;
+  TRY(ask(kMountId, result.id));
+  TRY(ask(kMountIdUnique, result.unique));
+  return result;
+}
+
+Result<std::string> mount_point(const MountId& mount) {
+  std::ifstream table("/proc/self/mountinfo");
+  std::string line;
+  while (std::getline(table, line)) {
+    std::istringstream fields(line);
+    std::uint64_t id = 0;
+    std::string parent, device, root, escaped;
+    fields >> id >> parent >> device >> root >> escaped;
+    if (id != mount.id) continue;
+    std::string path;  // blanks, tabs, newlines and backslashes are \ooo
+    for (std::size_t i = 0; i < escaped.size(); ++i) {
+      if (escaped[i] == '\\' && i + 3 < escaped.size()) {
+        path += static_cast<char>(std::stoi(escaped.substr(i + 1, 3), nullptr, 8));
+        i += 3;
+      } else {
+        path += escaped[i];
+      }
+    }
+    return path;
+  }
+  return fail(ENOENT);
+}
+
+Status sync_file_system(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return fail_errno();
+  if (::syncfs(fd.raw()) != 0) return fail_errno();
   return {};
 }
 

@@ -25,7 +25,19 @@ Status mount(const std::string& source, const std::string& target, const std::st
              const std::string& data);
 // Takes the mount out of the tree at once; it ends when its last user does.
 Status unmount_detached(const std::string& target);
-Status unmount(const std::string& target);
+
+// Which mount a path leads to. `unique` is never given to another mount (0 before Linux 6.8); `id` is the one in
+// /proc/self/mountinfo. Asks no file system anything, so it does not wait for a server.
+struct MountId {
+  std::uint64_t id = 0;
+  std::uint64_t unique = 0;
+  friend bool operator==(const MountId&, const MountId&) = default;
+};
+Result<MountId> mount_id(const std::string& path);
+// Where the mount lies now; ENOENT: nowhere in this mount namespace.
+Result<std::string> mount_point(const MountId& mount);
+// syncfs(2) of the file system at a path.
+Status sync_file_system(const std::string& path);
 
 // The file type (S_IFMT) of what lies at a path, symlinks followed.
 Result<std::uint32_t> file_type(const std::string& path);

@@ -40,6 +40,7 @@ Result<Child> start_program(const std::vector<std::string>& arguments,
   sigemptyset(&none);
   sigemptyset(&defaults);
   sigaddset(&defaults, SIGPIPE);
+  sigaddset(&defaults, SIGXFSZ);
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setsigdefault(&attributes, &defaults);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
@@ -109,6 +110,15 @@ Status standard_streams_to_null() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (::dup2(null.raw(), stream) < 0) return fail_errno();
   return {};
+}
+
+void occupy_standard_streams() {
+  for (;;) {
+    const int fd = ::open("/dev/null", O_RDWR);
+    if (fd <= STDERR_FILENO && fd >= 0) continue;
+    if (fd > STDERR_FILENO) ::close(fd);
+    return;
+  }
 }
 
 void exit_now(int code) { ::_exit(code); }

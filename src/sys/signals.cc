@@ -26,7 +26,10 @@ Status block_signals(std::initializer_list<int> signals) {
   return {};
 }
 
-void ignore_broken_pipes() { ::signal(SIGPIPE, SIG_IGN); }
+void ignore_failing_writes() {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+}
 
 Result<SignalQueue> SignalQueue::create(std::initializer_list<int> signals) {
   const sigset_t set = set_of(signals);

@@ -10,7 +10,8 @@
 namespace vellum::sys {
 
 Status block_signals(std::initializer_list<int> signals);
-void ignore_broken_pipes();  // SIGPIPE
+// SIGPIPE and SIGXFSZ (a file size limit inherited from a shell): the write fails instead.
+void ignore_failing_writes();
 
 class SignalQueue {
  public:

@@ -245,6 +245,80 @@ TEST_P(StopSignal, UnmountsAndEnds) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_P(StopSignal, WhatWasWrittenToAnOpenFileArrives) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "it loses what the writeback cache holds");
+  Place place;
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  const std::string content(300'000, 'w');
+  Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
+  ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
+  ::kill(mounted.daemon, GetParam());
+  EXPECT_EQ(wait_for_end(mounted.daemon), 0);
+  EXPECT_EQ(read_file(place / "upper/n") == content, true);
+}
+
+TEST(Command, EndingLeavesAnothersMountAlone) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kVellumUser, "a plain user's mounts are taken away by fusermount3");
+  NOT_ON(kPeer, "about ours");
+  Place place, other;
+  Mounted first = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  ASSERT_EQ(first.status, 0) << first.output;
+  Mounted second;
+  {
+    Fd fd(place.at() + "/f", O_RDONLY);
+    ASSERT_OK(::umount2(place.at().c_str(), MNT_DETACH));
+    second = run_fuse_overlayfs({"-o", "lowerdir=" + (other / "lower2"), place.at()});
+    ASSERT_EQ(second.status, 0) << second.output;
+  }
+  EXPECT_EQ(wait_for_end(first.daemon), 0);
+  EXPECT_EQ(read_file(place.at() + "/g"), "g");
+  end(place, second);
+}
+
+TEST(Command, StartsWithClosedStandardStreams) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "about ours");
+  for (const char* closed : {"<&-", "<&- >&-", "<&- >&- 2>&-"}) {
+    Place place;
+    Ran ran = run("PATH=/mnt/bin:$PATH; fuse-overlayfs -o " + place.layers() + " '" + place.at() + "' " + closed);
+    ASSERT_EQ(ran.status, 0) << closed << ran.output;
+    EXPECT_EQ(read_file(place.at() + "/f"), "f") << closed;
+    EXPECT_OK(create_file(place.at() + "/n", "n"));
+    EXPECT_OK(unmount_fuse(place.at()));
+    for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
+  }
+}
+
+TEST(Command, AFileSizeLimitOfTheShellIsAnErrorAndNotTheEnd) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "about ours");
+  Place place;
+  Ran ran = run("PATH=/mnt/bin:$PATH; ulimit -f 16; fuse-overlayfs -o " + place.layers() + ",writeback=0 '" +
+                place.at() + "'");
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  EXPECT_ERRNO(create_file(place.at() + "/big", std::string(1 << 20, 'x')), EFBIG);
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  EXPECT_OK(unmount_fuse(place.at()));
+  for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
+}
+
+TEST(Command, AWorkdirInUseIsOneClearLine) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "about ours");
+  Place place;
+  Mounted first = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  ASSERT_EQ(first.status, 0) << first.output;
+  ASSERT_OK(::mkdir((place / "at2").c_str(), 0755));
+  Mounted second = run_fuse_overlayfs({"-o", place.layers(), place / "at2"});
+  EXPECT_EQ(second.status, 1);
+  EXPECT_NE(second.output.find("workdir="), std::string::npos) << second.output;
+  EXPECT_FALSE(is_mountpoint(place / "at2"));
+  end(place, first);
+}
+
 TEST(Command, StatisticsSignalDoesNotEndIt) {
   ABOUT_THE_COMMAND();
   Place place;

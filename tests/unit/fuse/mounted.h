@@ -37,7 +37,7 @@ class Mounted {
       return;
     }
     mount_ = std::move(*made);
-    options.on_ready = [this] { ready_.set_value(); };
+    options.on_ready = [this](unsigned) { ready_.set_value(); };
     session_ = std::make_unique<Session>(filesystem, std::move(options));
     thread_ = std::thread(
         [this] { ended_ = session_->run(std::make_unique<DeviceChannel>(mount_.take_device()), threads_); });

@@ -321,7 +321,7 @@ TEST(Stop, EndsRunBeforeInit) {
 TEST(Ready, ComesAfterInitWasAnswered) {
   MemoryFs fs;
   std::atomic<bool> ready{false};
-  Loopback loopback(fs, {.session = {.on_ready = [&] { ready = true; }}, .initialize = false});
+  Loopback loopback(fs, {.session = {.on_ready = [&](unsigned) { ready = true; }}, .initialize = false});
   EXPECT_FALSE(ready);
   ASSERT_TRUE(loopback.client().initialize({}));
   EXPECT_TRUE(loopback.client().statfs({}, NodeId::kRoot));
