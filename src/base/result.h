@@ -53,11 +53,11 @@ constexpr void take(Result<void>&&) {}
 }  // namespace vellum
 
 // Each use names its variable anew, so that one TRY may stand inside another's arguments.
-#define VELLUM_TRY_NAMED(name, ...)                    \
-  __extension__({                                      \
-    auto name = (__VA_ARGS__);                         \
-    if (!name) return std::unexpected(name.error());   \
-    ::vellum::detail::take(std::move(name));           \
+#define VELLUM_TRY_NAMED(name, ...)                  \
+  __extension__({                                    \
+    auto name = (__VA_ARGS__);                       \
+    if (!name) return std::unexpected(name.error()); \
+    ::vellum::detail::take(std::move(name));         \
   })
 #define VELLUM_TRY_COUNTED(counter, ...) VELLUM_TRY_NAMED(vellum_try_##counter, __VA_ARGS__)
 #define VELLUM_TRY_EXPANDED(counter, ...) VELLUM_TRY_COUNTED(counter, __VA_ARGS__)

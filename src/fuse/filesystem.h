@@ -199,32 +199,69 @@ class Filesystem {
   virtual Result<AttrReply> setattr(const Caller&, NodeId, const SetAttr&) { return fail(ENOSYS); }
   virtual Result<std::string> readlink(const Caller&, NodeId) { return fail(EINVAL); }
 
-  virtual Result<Entry> symlink(const Caller&, NodeId /*parent*/, std::string_view /*name*/, std::string_view /*target*/) { return fail(ENOSYS); }
-  virtual Result<Entry> mknod(const Caller&, NodeId /*parent*/, std::string_view /*name*/, std::uint32_t /*mode*/, dev_t, std::uint32_t /*umask*/) { return fail(ENOSYS); }
-  virtual Result<Entry> mkdir(const Caller&, NodeId /*parent*/, std::string_view /*name*/, std::uint32_t /*mode*/, std::uint32_t /*umask*/) { return fail(ENOSYS); }
+  virtual Result<Entry> symlink(const Caller&, NodeId /*parent*/, std::string_view /*name*/,
+                                std::string_view /*target*/) {
+    return fail(ENOSYS);
+  }
+  virtual Result<Entry> mknod(const Caller&, NodeId /*parent*/, std::string_view /*name*/, std::uint32_t /*mode*/,
+                              dev_t, std::uint32_t /*umask*/) {
+    return fail(ENOSYS);
+  }
+  virtual Result<Entry> mkdir(const Caller&, NodeId /*parent*/, std::string_view /*name*/, std::uint32_t /*mode*/,
+                              std::uint32_t /*umask*/) {
+    return fail(ENOSYS);
+  }
   virtual Status unlink(const Caller&, NodeId /*parent*/, std::string_view /*name*/) { return fail(ENOSYS); }
   virtual Status rmdir(const Caller&, NodeId /*parent*/, std::string_view /*name*/) { return fail(ENOSYS); }
-  virtual Status rename(const Caller&, NodeId /*parent*/, std::string_view /*name*/, NodeId /*new_parent*/, std::string_view /*new_name*/, RenameFlags) { return fail(ENOSYS); }
-  virtual Result<Entry> link(const Caller&, NodeId, NodeId /*new_parent*/, std::string_view /*new_name*/) { return fail(ENOSYS); }
+  virtual Status rename(const Caller&, NodeId /*parent*/, std::string_view /*name*/, NodeId /*new_parent*/,
+                        std::string_view /*new_name*/, RenameFlags) {
+    return fail(ENOSYS);
+  }
+  virtual Result<Entry> link(const Caller&, NodeId, NodeId /*new_parent*/, std::string_view /*new_name*/) {
+    return fail(ENOSYS);
+  }
 
   // flags: as open(2). With atomic_o_trunc they may hold O_TRUNC. kill_suidgid as in SetAttr.
   virtual Result<OpenReply> open(const Caller&, NodeId, int /*flags*/, bool /*kill_suidgid*/) { return fail(ENOSYS); }
-  virtual Result<Created> create(const Caller&, NodeId /*parent*/, std::string_view /*name*/, int /*flags*/, std::uint32_t /*mode*/, std::uint32_t /*umask*/) { return fail(ENOSYS); }
+  virtual Result<Created> create(const Caller&, NodeId /*parent*/, std::string_view /*name*/, int /*flags*/,
+                                 std::uint32_t /*mode*/, std::uint32_t /*umask*/) {
+    return fail(ENOSYS);
+  }
   // O_TMPFILE: a file without a name, in the file system of parent.
-  virtual Result<Created> tmpfile(const Caller&, NodeId /*parent*/, int /*flags*/, std::uint32_t /*mode*/, std::uint32_t /*umask*/) { return fail(ENOSYS); }
+  virtual Result<Created> tmpfile(const Caller&, NodeId /*parent*/, int /*flags*/, std::uint32_t /*mode*/,
+                                  std::uint32_t /*umask*/) {
+    return fail(ENOSYS);
+  }
   // Fills `out` from `offset`; returns the bytes read, fewer only at the end of the file.
-  virtual Result<std::size_t> read(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, std::span<std::byte> /*out*/) { return fail(ENOSYS); }
-  virtual Result<std::size_t> write(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, std::span<const std::byte>, bool /*kill_suidgid*/) { return fail(ENOSYS); }
+  virtual Result<std::size_t> read(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/,
+                                   std::span<std::byte> /*out*/) {
+    return fail(ENOSYS);
+  }
+  virtual Result<std::size_t> write(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/,
+                                    std::span<const std::byte>, bool /*kill_suidgid*/) {
+    return fail(ENOSYS);
+  }
   virtual Status flush(const Caller&, NodeId, HandleId) { return fail(ENOSYS); }
   virtual void release(NodeId, HandleId) {}
   virtual Status fsync(const Caller&, NodeId, HandleId, bool /*data_only*/) { return fail(ENOSYS); }
-  virtual Status fallocate(const Caller&, NodeId, HandleId, int /*mode*/, std::uint64_t /*offset*/, std::uint64_t /*length*/) { return fail(ENOSYS); }
-  virtual Result<std::uint64_t> lseek(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, int /*whence*/) { return fail(ENOSYS); }
-  virtual Result<std::size_t> copy_file_range(const Caller&, NodeId /*in*/, HandleId /*in*/, std::uint64_t /*offset_in*/, NodeId /*out*/, HandleId /*out*/, std::uint64_t /*offset_out*/, std::size_t /*length*/) { return fail(ENOSYS); }
+  virtual Status fallocate(const Caller&, NodeId, HandleId, int /*mode*/, std::uint64_t /*offset*/,
+                           std::uint64_t /*length*/) {
+    return fail(ENOSYS);
+  }
+  virtual Result<std::uint64_t> lseek(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, int /*whence*/) {
+    return fail(ENOSYS);
+  }
+  virtual Result<std::size_t> copy_file_range(const Caller&, NodeId /*in*/, HandleId /*in*/,
+                                              std::uint64_t /*offset_in*/, NodeId /*out*/, HandleId /*out*/,
+                                              std::uint64_t /*offset_out*/, std::size_t /*length*/) {
+    return fail(ENOSYS);
+  }
 
   virtual Result<OpenReply> opendir(const Caller&, NodeId, int /*flags*/) { return OpenReply{}; }
   virtual Status readdir(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, DirSink&) { return fail(ENOSYS); }
-  virtual Status readdirplus(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, DirPlusSink&) { return fail(ENOSYS); }
+  virtual Status readdirplus(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/, DirPlusSink&) {
+    return fail(ENOSYS);
+  }
   virtual void releasedir(NodeId, HandleId) {}
   virtual Status fsyncdir(const Caller&, NodeId, HandleId, bool /*data_only*/) { return fail(ENOSYS); }
 
@@ -232,7 +269,9 @@ class Filesystem {
   virtual Status syncfs(const Caller&, NodeId) { return fail(ENOSYS); }
   virtual Status access(const Caller&, NodeId, int /*mask*/) { return fail(ENOSYS); }
 
-  virtual Status setxattr(const Caller&, NodeId, std::string_view /*name*/, std::span<const std::byte>, XattrFlags) { return fail(ENOSYS); }
+  virtual Status setxattr(const Caller&, NodeId, std::string_view /*name*/, std::span<const std::byte>, XattrFlags) {
+    return fail(ENOSYS);
+  }
   virtual Result<std::string> getxattr(const Caller&, NodeId, std::string_view /*name*/) { return fail(ENOSYS); }
   // Names, each followed by a zero byte, as listxattr(2).
   virtual Result<std::string> listxattr(const Caller&, NodeId) { return fail(ENOSYS); }

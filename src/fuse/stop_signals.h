@@ -1,4 +1,5 @@
-// Signals of a serving process: SIGTERM, SIGINT and SIGHUP ask it to end, SIGUSR1 to report; SIGPIPE and SIGXFSZ are ignored.
+// Signals of a serving process: SIGTERM, SIGINT and SIGHUP ask it to end, SIGUSR1 to report; SIGPIPE and SIGXFSZ are
+// ignored.
 //
 // block() must run in main() before any thread is made. A StopSignals then waits in a thread of its own and calls
 // back there; its destructor ends that thread, so a process whose mount was taken away from outside ends too.

@@ -43,7 +43,10 @@ Result<Inherited> inherit_acl(std::string_view default_acl, std::uint32_t mode) 
     switch (entry.tag) {
       case kUserObj: owner = &entry; break;
       case kGroupObj: group = &entry; break;
-      case kMask: mask = &entry; extended = true; break;
+      case kMask:
+        mask = &entry;
+        extended = true;
+        break;
       case kOther: other = &entry; break;
       default: extended = true;
     }

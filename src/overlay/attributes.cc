@@ -62,8 +62,10 @@ Status Overlay::set_size(const Place& place, std::optional<fuse::HandleId> handl
 Status Overlay::set_times(const Place& place, const fuse::SetAttr& change) {
   auto spec = [](const std::optional<fuse::Timestamp>& time, bool now) {
     timespec result{.tv_sec = 0, .tv_nsec = UTIME_OMIT};
-    if (now) result.tv_nsec = UTIME_NOW;
-    else if (time) result = {.tv_sec = time->sec, .tv_nsec = static_cast<long>(time->nsec)};
+    if (now)
+      result.tv_nsec = UTIME_NOW;
+    else if (time)
+      result = {.tv_sec = time->sec, .tv_nsec = static_cast<long>(time->nsec)};
     return result;
   };
   return sys::utimens(place.fd(), place.name, spec(change.atime, change.atime_now),

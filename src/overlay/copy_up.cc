@@ -427,8 +427,8 @@ Status Overlay::complete_data(Node& node, const CopyUp& how) {
   if (options_.fsync && !volatile_) TRY(sys::fsync(to));
   {
     WriteLock lock(node.mutex);
-    for (const char* mark : {"trusted.overlay.metacopy", "user.overlay.metacopy", "trusted.overlay.redirect",
-                             "user.overlay.redirect"}) {
+    for (const char* mark :
+         {"trusted.overlay.metacopy", "user.overlay.metacopy", "trusted.overlay.redirect", "user.overlay.redirect"}) {
       ignore(sys::removexattr(to, "", mark));
     }
     if (TRY(read_marks(*upper_, to, "")).metacopy) return fail(EIO);

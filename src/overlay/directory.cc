@@ -119,18 +119,17 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     found.st = *st;
     found.in_upper = true;
     found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
-    bool hidden = is_device_whiteout(*st) ||
-                  (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
+    bool hidden =
+        is_device_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
     visit(raw.name, presented_ino(found), dirent_type(st->mode), hidden);
   }
   for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);
   return {};
 }
 
-Status Overlay::for_each_upper_name(Node& dir,
-                                    const std::function<void(std::string_view name, bool hidden)>& visit) {
-  return for_each_upper(
-      dir, [&](std::string_view name, std::uint64_t, std::uint8_t, bool hidden) { visit(name, hidden); });
+Status Overlay::for_each_upper_name(Node& dir, const std::function<void(std::string_view name, bool hidden)>& visit) {
+  return for_each_upper(dir,
+                        [&](std::string_view name, std::uint64_t, std::uint8_t, bool hidden) { visit(name, hidden); });
 }
 
 Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {

@@ -28,7 +28,7 @@ struct Handle {
   NodeRef node;
   const bool writes;  // opened for writing by the caller
   SharedMutex mutex;
-  DirFd fd VELLUM_GUARDED_BY(mutex);       // files: shared so that a read outlives a switch to upper
+  DirFd fd VELLUM_GUARDED_BY(mutex);            // files: shared so that a read outlives a switch to upper
   bool lower VELLUM_GUARDED_BY(mutex) = false;  // fd is a lower file: look again once the node is copied up
   std::shared_ptr<const Listing> listing VELLUM_GUARDED_BY(mutex);  // directories
 };

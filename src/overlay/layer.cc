@@ -145,9 +145,12 @@ Result<Marks> read_marks(const Layer& layer, sys::FdRef dir, const char* name) {
   };
   for_each_xattr(*list, [&](std::string_view attribute) {
     std::string_view mark;
-    if (attribute.starts_with(kTrustedPrefix)) mark = attribute.substr(kTrustedPrefix.size());
-    else if (attribute.starts_with(kUserPrefix)) mark = attribute.substr(kUserPrefix.size());
-    else if (attribute == "user.fuseoverlayfs.opaque") mark = "opaque";
+    if (attribute.starts_with(kTrustedPrefix))
+      mark = attribute.substr(kTrustedPrefix.size());
+    else if (attribute.starts_with(kUserPrefix))
+      mark = attribute.substr(kUserPrefix.size());
+    else if (attribute == "user.fuseoverlayfs.opaque")
+      mark = "opaque";
     if (mark.empty()) return;
     bool believed = attribute.starts_with(kTrustedPrefix) || !layer.trusted;
     if (mark == "opaque") {

@@ -54,11 +54,11 @@ struct Origin {
 
 // What the extended attributes of one object in one layer say. All styles are read.
 struct Marks {
-  bool opaque = false;            // a directory that hides those below it
-  bool xattr_whiteouts = false;   // a directory with whiteouts in xattr form (opaque=x)
-  bool whiteout = false;          // an empty file that is a whiteout in xattr form
-  bool metacopy = false;          // a file whose data is in a layer below
-  bool impure = false;            // a directory with copied-up objects in it
+  bool opaque = false;           // a directory that hides those below it
+  bool xattr_whiteouts = false;  // a directory with whiteouts in xattr form (opaque=x)
+  bool whiteout = false;         // an empty file that is a whiteout in xattr form
+  bool metacopy = false;         // a file whose data is in a layer below
+  bool impure = false;           // a directory with copied-up objects in it
   std::optional<std::string> redirect;
   std::optional<Origin> origin;
 };

@@ -191,13 +191,12 @@ Result<fuse::Entry> Overlay::mknod(const fuse::Caller& caller, fuse::NodeId pare
 
 Result<fuse::Entry> Overlay::mkdir(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name,
                                    std::uint32_t mode, std::uint32_t umask) {
-  Made made = TRY(make_object(caller, parent, name,
-                              {.mode = S_IFDIR | (mode & 07777), .umask = umask, .target = {}}));
+  Made made = TRY(make_object(caller, parent, name, {.mode = S_IFDIR | (mode & 07777), .umask = umask, .target = {}}));
   return make_entry(*made.node, made.st);
 }
 
-Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name,
-                                      int flags, std::uint32_t mode, std::uint32_t umask) {
+Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name, int flags,
+                                      std::uint32_t mode, std::uint32_t umask) {
   auto made = make_object(caller, parent, name,
                           {.mode = S_IFREG | (mode & 07777), .umask = umask, .target = {}, .open_flags = flags});
   // The kernel believed the name to be free, so it has not checked the file's mode: it has to look again.
@@ -262,8 +261,7 @@ Result<fuse::Entry> Overlay::link(const fuse::Caller&, fuse::NodeId id, fuse::No
   Place from = TRY(place_of(*node));
   if (!is_upper(from.layer)) return fail(ESTALE);
   auto link_to = [&](sys::FdRef dir, const char* name) {
-    return *from.name.c_str() == '\0' ? sys::link_fd(from.fd(), dir, name)
-                                      : sys::link(from.fd(), from.name, dir, name);
+    return *from.name.c_str() == '\0' ? sys::link_fd(from.fd(), dir, name) : sys::link(from.fd(), from.name, dir, name);
   };
   if (vacancy == Vacancy::kWhiteout) {
     std::string temporary = work_name("ln");

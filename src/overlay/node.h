@@ -34,7 +34,7 @@ struct LowerDir {
 };
 
 struct DirState {
-  std::vector<LowerDir> lowers;            // topmost first; changes only under an exclusive tree_mutex_
+  std::vector<LowerDir> lowers;             // topmost first; changes only under an exclusive tree_mutex_
   std::shared_ptr<const LowerIndex> index;  // merged names of `lowers`, once built
   std::weak_ptr<const Listing> listing;     // what readdir answers; kept by those who read, until a name changes
   std::uint32_t slow_lookups = 0;
@@ -75,8 +75,8 @@ struct Node {
   std::unique_ptr<FileState> file;
   std::atomic<std::uint32_t> handles{0};  // open
   std::atomic<std::uint32_t> writers{0};  // of those, for writing
-  LayerIndex layer = 0;  // of a non-directory: where it was found
-  std::uint8_t type = 0;  // DT_*
+  LayerIndex layer = 0;                   // of a non-directory: where it was found
+  std::uint8_t type = 0;                  // DT_*
   std::atomic<bool> in_upper{false};
   std::atomic<bool> nameless{false};
   bool pinned = false;  // kept for the life of the mount

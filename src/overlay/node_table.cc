@@ -120,7 +120,8 @@ NodeRef NodeTable::find(Node& parent, std::string_view name) {
 
 void NodeTable::add_alias(Node& node, Node& parent, std::string_view name) {
   MutexLock lock(alias_mutex_);
-  auto [slot, inserted] = alias_names_.try_emplace(std::make_pair(static_cast<const Node*>(&parent), std::string(name)), &node);
+  auto [slot, inserted] =
+      alias_names_.try_emplace(std::make_pair(static_cast<const Node*>(&parent), std::string(name)), &node);
   if (!inserted) {
     if (slot->second == &node) return;
     slot->second = &node;  // the other node is on its way out
@@ -140,7 +141,8 @@ bool NodeTable::take_alias(Node& node, const Node& parent, std::string_view name
   MutexLock lock(alias_mutex_);
   if (!node.file) return false;
   auto& list = node.file->aliases;
-  auto at = std::find_if(list.begin(), list.end(), [&](const Alias& a) { return a.parent == &parent && a.name == name; });
+  auto at =
+      std::find_if(list.begin(), list.end(), [&](const Alias& a) { return a.parent == &parent && a.name == name; });
   if (at == list.end()) return false;
   auto slot = alias_names_.find(std::make_pair(&parent, std::string(name)));
   if (slot != alias_names_.end() && slot->second == &node) alias_names_.erase(slot);

@@ -98,7 +98,9 @@ class NodeTable {
   struct Hash {
     using is_transparent = void;
     std::size_t operator()(const Key& key) const { return absl::HashOf(key.parent, key.name); }
-    std::size_t operator()(const Node* node) const { return absl::HashOf(const_cast<const Node*>(node->parent), node->name.view()); }
+    std::size_t operator()(const Node* node) const {
+      return absl::HashOf(const_cast<const Node*>(node->parent), node->name.view());
+    }
   };
   struct Equal {
     using is_transparent = void;
@@ -115,9 +117,7 @@ class NodeTable {
     absl::flat_hash_set<Node*, Hash, Equal> names VELLUM_GUARDED_BY(mutex);
   };
 
-  Shard& shard(const Node& parent, std::string_view name) {
-    return shards_[absl::HashOf(&parent, name) % kShards];
-  }
+  Shard& shard(const Node& parent, std::string_view name) { return shards_[absl::HashOf(&parent, name) % kShards]; }
   bool try_ref(Node& node);
   void place(Node& node, Node& parent, std::string_view name);
   void unplace(Node& node);

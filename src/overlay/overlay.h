@@ -73,8 +73,8 @@ class Overlay : public fuse::Filesystem {
                 fuse::RenameFlags) override;
   Result<fuse::Entry> link(const fuse::Caller&, fuse::NodeId, fuse::NodeId, std::string_view new_name) override;
   Result<fuse::OpenReply> open(const fuse::Caller&, fuse::NodeId, int flags, bool kill_suidgid) override;
-  Result<fuse::Created> create(const fuse::Caller&, fuse::NodeId, std::string_view name, int flags,
-                               std::uint32_t mode, std::uint32_t umask) override;
+  Result<fuse::Created> create(const fuse::Caller&, fuse::NodeId, std::string_view name, int flags, std::uint32_t mode,
+                               std::uint32_t umask) override;
   Result<fuse::Created> tmpfile(const fuse::Caller&, fuse::NodeId, int flags, std::uint32_t mode,
                                 std::uint32_t umask) override;
   Result<std::size_t> read(const fuse::Caller&, fuse::NodeId, fuse::HandleId, std::uint64_t offset,
@@ -102,8 +102,7 @@ class Overlay : public fuse::Filesystem {
   Result<std::string> getxattr(const fuse::Caller&, fuse::NodeId, std::string_view name) override;
   Result<std::string> listxattr(const fuse::Caller&, fuse::NodeId) override;
   Status removexattr(const fuse::Caller&, fuse::NodeId, std::string_view name) override;
-  Result<fuse::IoctlReply> ioctl(const fuse::Caller&, fuse::NodeId, fuse::HandleId,
-                                 const fuse::IoctlRequest&) override;
+  Result<fuse::IoctlReply> ioctl(const fuse::Caller&, fuse::NodeId, fuse::HandleId, const fuse::IoctlRequest&) override;
 
  private:
   explicit Overlay(const Options& options);
@@ -164,7 +163,8 @@ class Overlay : public fuse::Filesystem {
   std::uint64_t presented_ino(const Found& found);
   Result<fuse::Entry> entry_for(Node& node);
   fuse::Entry make_entry(Node& node, const sys::Statx& st);
-  fuse::Entry negative_entry() const { fuse::Entry entry;
+  fuse::Entry negative_entry() const {
+    fuse::Entry entry;
     entry.entry_valid = timeout_;
     return entry;
   }
@@ -173,8 +173,7 @@ class Overlay : public fuse::Filesystem {
   // --- attributes.cc: changes of an object that is in upper
   void kill_suidgid(sys::FdRef fd, const char* name);
   Status set_mode(sys::FdRef fd, const char* name, mode_t mode);
-  Status set_owner(sys::FdRef fd, const char* name, std::optional<std::uint32_t> uid,
-                   std::optional<std::uint32_t> gid);
+  Status set_owner(sys::FdRef fd, const char* name, std::optional<std::uint32_t> uid, std::optional<std::uint32_t> gid);
   Status set_size(const Place& place, std::optional<fuse::HandleId> handle, std::uint64_t size);
   Status set_times(const Place& place, const fuse::SetAttr& change);
 
@@ -211,8 +210,8 @@ class Overlay : public fuse::Filesystem {
   NodeRef parent_of(Node& node);
   // The node is locked, and so is its parent if it has one.
   Status copy_up_special(Node& node);
-  Status place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from,
-                    const sys::Statx& st, bool metadata_only);
+  Status place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from, const sys::Statx& st,
+                    bool metadata_only);
   Status place_nameless_copy(Node& node, sys::FdRef made, const LinkCopy& link_copy, const sys::Statx& st);
   void became_upper(Node& node, sys::FdRef copy, const std::string& indexed, const sys::Statx& lower);
   void attributes_changed(Node& copied);
@@ -248,7 +247,7 @@ class Overlay : public fuse::Filesystem {
   int backing_flags(int flags) const;
 
   // --- whiteout.cc
-  Status make_whiteout(sys::FdRef dir, std::string_view name);       // at a free name of upper
+  Status make_whiteout(sys::FdRef dir, std::string_view name);                     // at a free name of upper
   Status replace_by_whiteout(sys::FdRef dir, std::string_view name, bool is_dir);  // atomically
   Status new_whiteout_in_work(const std::string& work_name);
   void remove_dot_wh(sys::FdRef dir, std::string_view name);
@@ -286,7 +285,7 @@ class Overlay : public fuse::Filesystem {
   Result<DirFd> readable_fd(Handle& handle);
   Result<DirFd> writable_fd(Handle& handle);
   Result<std::pair<fuse::HandleId, fuse::OpenReply>> add_handle(NodeRef node, sys::UniqueFd fd, bool lower,
-                                                                 bool writes);
+                                                                bool writes);
   Status flush_before_seek(Node& node);
   Result<sys::UniqueFd> open_place(const Place& place, int flags);
   template <class Open>
@@ -324,9 +323,7 @@ class Overlay : public fuse::Filesystem {
   std::vector<fuse::NodeId> indexed_ VELLUM_GUARDED_BY(link_mutex_);  // copied-up hard links
   static constexpr std::size_t kCacheStripes = 64;
   mutable std::array<Mutex, kCacheStripes> cache_mutex_;  // leaves: DirState::index and listing
-  Mutex& cache_mutex(const Node& dir) const {
-    return cache_mutex_[absl::HashOf(&dir) % kCacheStripes];
-  }
+  Mutex& cache_mutex(const Node& dir) const { return cache_mutex_[absl::HashOf(&dir) % kCacheStripes]; }
   std::mutex copying_mutex_;  // leaf: the nodes being copied up right now
   std::condition_variable copying_done_;
   absl::flat_hash_set<const Node*> copying_;

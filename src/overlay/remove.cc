@@ -17,7 +17,8 @@ DirFd Overlay::keep_fd(Node& node) {
 // A hard link that lost the names we know stays for its link count's sake. Only open handles need its fd: kept for all,
 // removing a tree of hard links would use up the process's.
 void Overlay::drop_idle_fd(Node& node) {
-  if (node.pinned && node.nameless.load(std::memory_order_acquire) && node.handles.load(std::memory_order_acquire) == 0) {
+  if (node.pinned && node.nameless.load(std::memory_order_acquire) &&
+      node.handles.load(std::memory_order_acquire) == 0) {
     node.file->fd.reset();
   }
 }

@@ -82,7 +82,8 @@ Status Overlay::replace_dir(Node& target, const Side& from, const Side& to, bool
                          : sys::rename(*from.upper, CName(from.name), *work_, temporary.c_str());
   if (gone && !whiteout) remove_tree_in_work(temporary);
   if (gone && whiteout && style_ == WhiteoutStyle::kXattr) from.parent->dir->upper_xattr_whiteouts = true;
-  if (!gone) log::warning("{}: moved, but an empty directory stays in its place: {}", from.name, gone.error().message());
+  if (!gone)
+    log::warning("{}: moved, but an empty directory stays in its place: {}", from.name, gone.error().message());
   return {};
 }
 

@@ -91,7 +91,8 @@ std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Optio
 std::expected<void, std::string> Overlay::open_layers() {
   if (options_.lower_dirs.empty()) return Failure("lowerdir= is missing: name at least one lower layer");
   if (options_.lower_dirs.size() > kMaxLowers) {
-    return Failure(fmt::format("lowerdir=: {} layers given, at most {} are possible", options_.lower_dirs.size(), kMaxLowers));
+    return Failure(
+        fmt::format("lowerdir=: {} layers given, at most {} are possible", options_.lower_dirs.size(), kMaxLowers));
   }
   bool xattrs = !options_.no_xattrs;
   bool trusted = sys::privileges().sys_admin && !options_.user_xattr;
@@ -128,7 +129,8 @@ std::expected<void, std::string> Overlay::open_work_dir() {
   auto st = sys::statx(*root, "");
   if (!st) return bad("workdir", options_.work_dir, st.error().message());
   if (st->dev != upper_->device) {
-    return bad("workdir", options_.work_dir, fmt::format("is not on the file system of upperdir={}", options_.upper_dir));
+    return bad("workdir", options_.work_dir,
+               fmt::format("is not on the file system of upperdir={}", options_.upper_dir));
   }
   if (lies_within(*root, *upper_->root) || lies_within(*upper_->root, *root)) {
     return bad("workdir", options_.work_dir,
@@ -142,7 +144,8 @@ std::expected<void, std::string> Overlay::open_work_dir() {
     alone = sys::lock_exclusive(*work_root_).has_value();
   }
   if (!alone) {
-    return bad("workdir", options_.work_dir, "is in use by another mount; two mounts on one upperdir corrupt each other");
+    return bad("workdir", options_.work_dir,
+               "is in use by another mount; two mounts on one upperdir corrupt each other");
   }
   if (auto made = sys::mkdir(*work_root_, "work", 0700); !made && made.error() != EEXIST) {
     return bad("workdir", options_.work_dir, made.error().message());

@@ -72,8 +72,8 @@ Result<DirFd> Overlay::dir_fd(Node& dir, LayerIndex index) {
       const LowerDir* lower = lower_of(*at, index);
       if (lower == nullptr) return fail(ENOENT);
       if (!lower->path.empty()) {
-        sys::UniqueFd opened = TRY(with_fds(
-            [&] { return sys::open_beneath(*layer(index).root, lower->path, O_PATH | O_DIRECTORY); }));
+        sys::UniqueFd opened =
+            TRY(with_fds([&] { return sys::open_beneath(*layer(index).root, lower->path, O_PATH | O_DIRECTORY); }));
         fd = std::make_shared<const sys::UniqueFd>(std::move(opened));
         dir_fds_.put(raw(at->node_id()), index, fd);
         break;
@@ -89,7 +89,8 @@ Result<DirFd> Overlay::dir_fd(Node& dir, LayerIndex index) {
 }
 
 Result<Overlay::Place> Overlay::place_of(Node& node) {
-  if (node.nameless.load(std::memory_order_acquire) && !(node.file && !node.file->fd && !node.file->work_name.empty())) {
+  if (node.nameless.load(std::memory_order_acquire) &&
+      !(node.file && !node.file->fd && !node.file->work_name.empty())) {
     if (!node.file || !node.file->fd) return fail(ESTALE);
     return Place{.dir = node.file->fd, .layer = node.layer, .in = layers_[node.layer].get()};
   }
@@ -116,8 +117,8 @@ Result<Overlay::Place> Overlay::data_place_of(Node& node) {
   auto slash = path.rfind('/');
   std::string_view parent = slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
   std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
-  sys::UniqueFd dir = TRY(
-      with_fds([&] { return sys::open_beneath(*layer(index).root, parent, O_PATH | O_DIRECTORY); }));
+  sys::UniqueFd dir =
+      TRY(with_fds([&] { return sys::open_beneath(*layer(index).root, parent, O_PATH | O_DIRECTORY); }));
   return Place{.dir = std::make_shared<const sys::UniqueFd>(std::move(dir)),
                .name = CName(name),
                .layer = index,
@@ -189,8 +190,10 @@ Status Overlay::resolve_metacopy(Node& parent, std::string_view name, Found& fou
   std::string path;
   std::string_view search = name;
   if (found.marks.redirect) {
-    if (found.marks.redirect->starts_with('/')) path = found.marks.redirect->substr(1);
-    else if (valid_name(*found.marks.redirect)) search = *found.marks.redirect;
+    if (found.marks.redirect->starts_with('/'))
+      path = found.marks.redirect->substr(1);
+    else if (valid_name(*found.marks.redirect))
+      search = *found.marks.redirect;
   }
   for (LayerIndex index = static_cast<LayerIndex>(found.layer + 1); index < layers_.size(); ++index) {
     std::string candidate = path;
@@ -247,7 +250,7 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
   std::size_t position = 0;
   std::string redirect;  // from a layer's root, once some layer redirects
   std::string_view search = name;
-  std::string renamed;   // what `search` refers to after a redirect within the parent
+  std::string renamed;  // what `search` refers to after a redirect within the parent
   auto follow = [&](const Marks& marks) {
     if (!marks.redirect || options_.redirect_dir == RedirectDir::kNofollow) return;
     if (marks.redirect->starts_with('/')) {
@@ -309,7 +312,8 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     if (st->is_dir() || !last || (!relocated && lowers[position].xattr_whiteouts)) {
       marks = TRY(read_marks(in, *dir, at));
     }
-    if (marks.whiteout && st->is_regular() && st->size == 0 && (relocated || lowers[position].xattr_whiteouts)) return {};
+    if (marks.whiteout && st->is_regular() && st->size == 0 && (relocated || lowers[position].xattr_whiteouts))
+      return {};
     if (!st->is_dir()) {
       exists = true;
       found.st = *st;
@@ -325,8 +329,10 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     }
     exists = have_dir = true;
     LowerDir lower{.layer = index, .xattr_whiteouts = marks.xattr_whiteouts, .path = {}};
-    if (relocated) lower.path = redirect;
-    else if (search != name) lower.path = join(path_in(parent, index), search);
+    if (relocated)
+      lower.path = redirect;
+    else if (search != name)
+      lower.path = join(path_in(parent, index), search);
     found.lowers.push_back(std::move(lower));
     if (marks.opaque || last) return {};
     // AUFS style: NAME beside .wh.NAME, or .wh..wh..opq inside, hides what is below.

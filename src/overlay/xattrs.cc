@@ -54,8 +54,8 @@ Result<std::string> Overlay::listxattr(const fuse::Caller& caller, fuse::NodeId 
   return names;
 }
 
-Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view name,
-                         std::span<const std::byte> value, fuse::XattrFlags flags) {
+Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view name, std::span<const std::byte> value,
+                         fuse::XattrFlags flags) {
   if (options_.no_xattrs || (options_.no_acl && is_acl_xattr(name))) return fail(EOPNOTSUPP);
   if (upper_ == nullptr) return fail(EROFS);
   if (name == kStats) return fail(EPERM);
@@ -70,7 +70,8 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
   TRY(sys::setxattr(place.fd(), place.name, disk.c_str(), bytes, how));
-  if (flags.acl_kill_sgid && name == kAccessAcl) {  // the kernel asks for it with a default ACL too, which changes no mode
+  if (flags.acl_kill_sgid &&
+      name == kAccessAcl) {  // the kernel asks for it with a default ACL too, which changes no mode
     auto st = stat_at(*upper_, place.fd(), place.name);
     if (st && (st->mode & S_ISGID) != 0) {
       ignore(set_mode(place.fd(), place.name, st->mode & 07777 & ~static_cast<mode_t>(S_ISGID)));

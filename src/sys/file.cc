@@ -36,9 +36,7 @@ Result<UniqueFd> owned(long fd) {
   return UniqueFd(static_cast<int>(fd));
 }
 
-timespec to_timespec(const statx_timestamp& t) {
-  return {.tv_sec = t.tv_sec, .tv_nsec = static_cast<long>(t.tv_nsec)};
-}
+timespec to_timespec(const statx_timestamp& t) { return {.tv_sec = t.tv_sec, .tv_nsec = static_cast<long>(t.tv_nsec)}; }
 
 Result<Statx> do_statx(int dir, const char* name, int flags) {
   struct ::statx raw;
@@ -147,9 +145,7 @@ Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev) {
   return status(::mknodat(dir.raw(), name, mode, dev));
 }
 
-Status symlink(const char* target, FdRef dir, const char* name) {
-  return status(::symlinkat(target, dir.raw(), name));
-}
+Status symlink(const char* target, FdRef dir, const char* name) { return status(::symlinkat(target, dir.raw(), name)); }
 
 Status link(FdRef old_dir, const char* old_name, FdRef dir, const char* name) {
   return status(::linkat(old_dir.raw(), old_name, dir.raw(), name, 0));
@@ -205,8 +201,8 @@ Status truncate(FdRef fd, std::uint64_t size) {
 Result<std::size_t> pread(FdRef fd, std::span<std::byte> out, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < out.size()) {
-    ssize_t n =
-        retry([&] { return ::pread(fd.raw(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
+    ssize_t n = retry(
+        [&] { return ::pread(fd.raw(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
     if (n < 0) {
       if (done > 0) break;
       return fail_errno();
@@ -220,8 +216,9 @@ Result<std::size_t> pread(FdRef fd, std::span<std::byte> out, std::uint64_t offs
 Result<std::size_t> pwrite(FdRef fd, std::span<const std::byte> bytes, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    ssize_t n = retry(
-        [&] { return ::pwrite(fd.raw(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done)); });
+    ssize_t n = retry([&] {
+      return ::pwrite(fd.raw(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    });
     if (n < 0) {
       if (done > 0) break;  // the caller learns of the error when it writes the rest
       return fail_errno();

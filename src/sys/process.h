@@ -40,7 +40,8 @@ Result<pid_t> fork_child();
 void new_session();  // setsid
 Status change_to_root_directory();
 Status standard_streams_to_null();
-// Where the caller closed one of them, /dev/null: otherwise the next file opened would be taken for it. First in main().
+// Where the caller closed one of them, /dev/null: otherwise the next file opened would be taken for it. First in
+// main().
 void occupy_standard_streams();
 // Modes that a file system is asked for are complete: the process's own mask must take nothing away.
 void clear_umask();

@@ -51,7 +51,9 @@ ssize_t call(const char* name, Modern modern, Classic classic) {
   return classic();
 }
 
-std::uint64_t address(const void* pointer) { return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer)); }
+std::uint64_t address(const void* pointer) {
+  return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer));
+}
 
 // Calls `fetch(buffer, size)` with growing buffers until the value fits.
 template <class Fetch>
@@ -111,8 +113,7 @@ Status setxattr(FdRef dir, const char* name, const char* attribute, std::string_
 Result<std::string> listxattr(FdRef dir, const char* name) {
   return fetch_growing([&](char* buffer, std::size_t size) {
     return call(
-        name,
-        [&] { return ::syscall(kListxattrat, dir.raw(), name, AT_SYMLINK_NOFOLLOW, buffer, size); },
+        name, [&] { return ::syscall(kListxattrat, dir.raw(), name, AT_SYMLINK_NOFOLLOW, buffer, size); },
         [&] {
           AttrPath path(dir, name);
           return *name == '\0' ? ::listxattr(path.c_str(), buffer, size) : ::llistxattr(path.c_str(), buffer, size);

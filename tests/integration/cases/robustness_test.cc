@@ -87,8 +87,9 @@ TEST(Robustness, AFifoThatSaysItIsALinkHoldsNobodyUp) {
 TEST(Robustness, MetacopyDataArrivesWithoutTakingTheCapability) {
   NOT_ON(kUnprivileged, "capabilities and metacopy of files that others own");
   constexpr std::string_view kNetRaw("\1\0\0\2\0\40\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
-  OverlayFixture fs({.lower = {{"f", File{.content = "data", .xattrs = {{"security.capability", std::string(kNetRaw)}}}}},
-                     .options = "metacopy=on"});
+  OverlayFixture fs(
+      {.lower = {{"f", File{.content = "data", .xattrs = {{"security.capability", std::string(kNetRaw)}}}}},
+       .options = "metacopy=on"});
   ASSERT_OK(::chmod((fs / "f").c_str(), 0700));
   { Fd fd(fs / "f", O_RDWR); }
   EXPECT_NE(get_xattr(fs / "f", "security.capability"), "<ENODATA>");

@@ -72,8 +72,9 @@ class Run {
     return "";
   }
 
-  // Hard links of lower layers stay one file for as long as the mount lives, as with kernel overlayfs without its index:
-  // afterwards a layer's own link counts show again, and so does a name that nobody had looked at (docs/compat.md).
+  // Hard links of lower layers stay one file for as long as the mount lives, as with kernel overlayfs without its
+  // index: afterwards a layer's own link counts show again, and so does a name that nobody had looked at
+  // (docs/compat.md).
   bool may_remount() const { return !(backend_ == Backend::kVellum && test_.features.hard_links); }
 
   std::string remount(const std::string& when) {

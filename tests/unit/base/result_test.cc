@@ -90,7 +90,9 @@ TEST(Scope, OnExitRunsOnceAtTheEnd) {
 
 TEST(Scope, OnFailureRunsUnlessDone) {
   int runs = 0;
-  { auto undo = on_failure([&] { ++runs; }); }
+  {
+    auto undo = on_failure([&] { ++runs; });
+  }
   EXPECT_EQ(runs, 1);
   {
     auto undo = on_failure([&] { ++runs; });

@@ -69,8 +69,7 @@ TEST(MapAclIds, OnlyNamedUsersAndGroupsChange) {
   auto got = map_acl_ids(acl({{kUserObj, 7}, {kUser, 7, 1}, {kGroupObj, 7}, {kGroup, 5, 1}, {kMask, 7}, {kOther, 0}}),
                          user, group);
   ASSERT_TRUE(got);
-  EXPECT_EQ(*got,
-            acl({{kUserObj, 7}, {kUser, 7, 101}, {kGroupObj, 7}, {kGroup, 5, 7001}, {kMask, 7}, {kOther, 0}}));
+  EXPECT_EQ(*got, acl({{kUserObj, 7}, {kUser, 7, 101}, {kGroupObj, 7}, {kGroup, 5, 7001}, {kMask, 7}, {kOther, 0}}));
 }
 
 TEST(MapAclIds, AnIdThatCannotBeMappedIsInvalid) {

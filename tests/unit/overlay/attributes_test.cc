@@ -39,8 +39,8 @@ TEST_P(Attributes, SetEachOfThem) {
 
 TEST_P(Attributes, OwnersAndWhatTheyTake) {
   if (!is_root()) GTEST_SKIP() << "needs root";
-  OverlayFixture fs({.lower = {{"f", File{"x", 06755}}, {"g", File{"x", 06755}}, {"l", Symlink{"f"}}},
-                     .through_wire = GetParam()});
+  OverlayFixture fs(
+      {.lower = {{"f", File{"x", 06755}}, {"g", File{"x", 06755}}, {"l", Symlink{"f"}}}, .through_wire = GetParam()});
   EXPECT_TRUE(fs.set("f", {.uid = 12}));
   EXPECT_EQ(fs.attr("f").uid, 12U);
   EXPECT_EQ(fs.attr("f").gid, 0U);

@@ -75,7 +75,8 @@ TEST(CopyUp, KeepsOwnerTimesAndXattrs) {
 }
 
 TEST(CopyUp, TheLayersMarksStayBelow) {
-  OverlayFixture fs({.lower = {{"d", Dir{0755, {{"user.overlay.opaque", "y"}, {"user.overlay.overlay.opaque", "y"}}}}}});
+  OverlayFixture fs(
+      {.lower = {{"d", Dir{0755, {{"user.overlay.opaque", "y"}, {"user.overlay.overlay.opaque", "y"}}}}}});
   EXPECT_TRUE(fs.set("d", {.mode = 0700}));
   EXPECT_EQ(xattr_of(fs.upper("d"), "user.overlay.opaque"), std::nullopt);
   EXPECT_EQ(xattr_of(fs.upper("d"), "user.overlay.overlay.opaque"), "y") << "a caller's own one goes along";

@@ -84,9 +84,12 @@ TEST(DirFdCache, Threads) {
       DirFd fd = open_somewhere();
       for (std::uint64_t i = 0; i < 5000; ++i) {
         std::uint64_t node = (i * 7 + seed) % 100;
-        if (i % 5 == 0) cache.drop(node, 0);
-        else if (i % 997 == 0) cache.clear();
-        else if (!cache.find(node, 0)) cache.put(node, 0, fd);
+        if (i % 5 == 0)
+          cache.drop(node, 0);
+        else if (i % 997 == 0)
+          cache.clear();
+        else if (!cache.find(node, 0))
+          cache.put(node, 0, fd);
       }
     });
   }

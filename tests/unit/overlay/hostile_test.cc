@@ -139,7 +139,8 @@ TEST_P(Hostile, HugeOffsetsAndSizes) {
   NodeId file = fs_.node("u");
   HandleId handle = it_.open(me_, file, O_RDWR, false)->handle;
   std::byte buffer[8]{};
-  for (std::uint64_t offset : {std::uint64_t{1} << 63, ~std::uint64_t{0}, ~std::uint64_t{0} - 7, (std::uint64_t{1} << 63) - 1}) {
+  for (std::uint64_t offset :
+       {std::uint64_t{1} << 63, ~std::uint64_t{0}, ~std::uint64_t{0} - 7, (std::uint64_t{1} << 63) - 1}) {
     auto got = it_.read(me_, file, handle, offset, buffer);
     EXPECT_TRUE(!got || *got == 0) << offset;
     EXPECT_FALSE(it_.write(me_, file, handle, offset, buffer, false)) << offset;

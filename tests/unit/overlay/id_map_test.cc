@@ -17,7 +17,8 @@ TEST(IdMap, WithoutRangesIsTheIdentity) {
 }
 
 TEST(IdMap, EdgesOfRanges) {
-  IdMap map({{.on_disk = 100000, .presented = 0, .length = 65536}, {.on_disk = 0, .presented = 70000, .length = 1}}, {});
+  IdMap map({{.on_disk = 100000, .presented = 0, .length = 65536}, {.on_disk = 0, .presented = 70000, .length = 1}},
+            {});
   struct Case {
     std::uint32_t on_disk, presented;
   };

@@ -97,8 +97,8 @@ class MarksTest : public ::testing::Test {
 
 TEST_F(MarksTest, NoAttributeNoMark) {
   Marks none = marks("d");
-  EXPECT_FALSE(none.opaque || none.whiteout || none.metacopy || none.impure || none.redirect ||
-               none.origin || none.xattr_whiteouts);
+  EXPECT_FALSE(none.opaque || none.whiteout || none.metacopy || none.impure || none.redirect || none.origin ||
+               none.xattr_whiteouts);
 }
 
 TEST_F(MarksTest, OpaqueInEveryStyle) {

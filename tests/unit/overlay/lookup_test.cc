@@ -41,8 +41,7 @@ std::vector<Style> styles() {
   return {
       {"device", {{"d/gone", whiteout()}, {"o", opaque()}}},
       {"dot_wh", {{"d/.wh.gone", File{}}, {"o/.wh..wh..opq", File{}}}},
-      {"xattr",
-       {{"d", Dir{0755, x}}, {"d/gone", File{"", 0644, {{"user.overlay.whiteout", ""}}}}, {"o", opaque()}}},
+      {"xattr", {{"d", Dir{0755, x}}, {"d/gone", File{"", 0644, {{"user.overlay.whiteout", ""}}}}, {"o", opaque()}}},
       {"trusted_xattr",
        {{"d", Dir{0755, trusted_x}},
         {"d/gone", File{"", 0644, {{"trusted.overlay.whiteout", ""}}}},
@@ -59,7 +58,8 @@ TEST_P(HidingStyles, HideWhatIsBelow) {
   auto [index, in_upper, wire] = GetParam();
   const Style style = styles()[index];
   if (style.trusted && !is_root()) GTEST_SKIP() << "trusted attributes need root";
-  const Tree below = {{"d/gone", File{"still there"}}, {"d/stays", File{"s"}}, {"o/below", File{}}, {"o/sub/x", File{}}};
+  const Tree below = {
+      {"d/gone", File{"still there"}}, {"d/stays", File{"s"}}, {"o/below", File{}}, {"o/sub/x", File{}}};
   OverlayFixture fs(in_upper ? Spec{.lower = below, .upper = style.hiding, .through_wire = wire}
                              : Spec{.lowers = {style.hiding, below}, .through_wire = wire});
   EXPECT_FALSE(fs.has("d/gone"));
@@ -154,7 +154,7 @@ TEST(Lookup, RedirectsNeverLeaveTheLayer) {
   for (const char* target : {"/../../etc", "..", "../x", "/", "a/b", "/link", "/link/x", "."}) {
     OverlayFixture fs({.lower = {{"link", Symlink{"/etc"}}, {"x/in", File{}}},
                        .upper = {{"d", Dir{0755, {{"user.overlay.redirect", target}}}}},
-                     .options = user_marks()});
+                       .options = user_marks()});
     EXPECT_FALSE(fs.has("d/passwd")) << target;
     EXPECT_FALSE(fs.has("d/hostname")) << target;
   }

@@ -14,8 +14,10 @@ using fuse::raw;
 
 NodeRef child(NodeTable& table, Node& parent, std::string_view name, bool dir = false) {
   NodeRef node = table.make();
-  if (dir) node->dir = std::make_unique<DirState>();
-  else node->file = std::make_unique<FileState>();
+  if (dir)
+    node->dir = std::make_unique<DirState>();
+  else
+    node->file = std::make_unique<FileState>();
   return table.insert(std::move(node), parent, name);
 }
 
@@ -30,9 +32,9 @@ TEST(NodeTable, TheRootIsNodeOneAndStays) {
 
 TEST(NodeTable, InventedIdsAreStale) {
   NodeTable table;
-  for (std::uint64_t id : {std::uint64_t{0}, std::uint64_t{2}, std::uint64_t{1023}, std::uint64_t{1024},
-                           std::uint64_t{1} << 32, (std::uint64_t{1} << 32) + 1, std::uint64_t{0xffffffff},
-                           ~std::uint64_t{0}, std::uint64_t{1} << 63}) {
+  for (std::uint64_t id :
+       {std::uint64_t{0}, std::uint64_t{2}, std::uint64_t{1023}, std::uint64_t{1024}, std::uint64_t{1} << 32,
+        (std::uint64_t{1} << 32) + 1, std::uint64_t{0xffffffff}, ~std::uint64_t{0}, std::uint64_t{1} << 63}) {
     EXPECT_EQ(table.get(NodeId{id}).error(), ESTALE) << id;
     table.forget(NodeId{id}, 1);
   }

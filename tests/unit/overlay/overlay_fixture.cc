@@ -35,21 +35,20 @@ void make_tree(const std::string& root, const Tree& tree) {
     auto mark = [&path](const Xattrs& xattrs) {
       for (const auto& [attribute, value] : xattrs) ASSERT_TRUE(set_xattr(path, attribute, value)) << path << attribute;
     };
-    std::visit(Overloaded{[&](const File& file) {
-                            write_file(path, file.content, file.mode);
-                            mark(file.xattrs);
-                          },
-                          [&](const Dir& dir) {
-                            std::filesystem::create_directory(path);
-                            ASSERT_EQ(::chmod(path.c_str(), dir.mode), 0);
-                            mark(dir.xattrs);
-                          },
-                          [&](const Symlink& link) { ASSERT_EQ(::symlink(link.target.c_str(), path.c_str()), 0); },
-                          [&](const Special& node) { ASSERT_EQ(::mknod(path.c_str(), node.mode, node.rdev), 0) << path; },
-                          [&](const HardLink& link) {
-                            ASSERT_EQ(::link((root + "/" + link.to).c_str(), path.c_str()), 0);
-                          }},
-               item);
+    std::visit(
+        Overloaded{[&](const File& file) {
+                     write_file(path, file.content, file.mode);
+                     mark(file.xattrs);
+                   },
+                   [&](const Dir& dir) {
+                     std::filesystem::create_directory(path);
+                     ASSERT_EQ(::chmod(path.c_str(), dir.mode), 0);
+                     mark(dir.xattrs);
+                   },
+                   [&](const Symlink& link) { ASSERT_EQ(::symlink(link.target.c_str(), path.c_str()), 0); },
+                   [&](const Special& node) { ASSERT_EQ(::mknod(path.c_str(), node.mode, node.rdev), 0) << path; },
+                   [&](const HardLink& link) { ASSERT_EQ(::link((root + "/" + link.to).c_str(), path.c_str()), 0); }},
+        item);
   }
 }
 
@@ -165,8 +164,7 @@ Result<std::string> OverlayFixture::read_handle(fuse::NodeId id, fuse::HandleId 
   std::string text;
   for (;;) {
     std::string part(65536, '\0');
-    std::size_t got =
-        TRY(fs_->read(caller, id, handle, offset + text.size(), std::as_writable_bytes(std::span(part))));
+    std::size_t got = TRY(fs_->read(caller, id, handle, offset + text.size(), std::as_writable_bytes(std::span(part))));
     text.append(part, 0, got);
     if (got < part.size()) return text;
   }

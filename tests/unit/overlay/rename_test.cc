@@ -29,14 +29,14 @@ INSTANTIATE_TEST_SUITE_P(All, Styles,
                          style_name);
 
 // Sources and targets of one kind each: "u" only in upper, "l" only in lower, "m" in both, "w" whited out.
-const Tree kLowerFiles = {{"l", File{"low l"}}, {"m", File{"low m"}}, {"l2", File{"low l2"}}, {"m2", File{"low m2"}},
-                          {"w", File{"low w"}}, {"d/x", File{"x"}}};
-const Tree kUpperFiles = {{"u", File{"up u"}}, {"m", File{"up m"}}, {"u2", File{"up u2"}}, {"m2", File{"up m2"}},
-                          {"w", whiteout()}};
+const Tree kLowerFiles = {{"l", File{"low l"}},   {"m", File{"low m"}}, {"l2", File{"low l2"}},
+                          {"m2", File{"low m2"}}, {"w", File{"low w"}}, {"d/x", File{"x"}}};
+const Tree kUpperFiles = {
+    {"u", File{"up u"}}, {"m", File{"up m"}}, {"u2", File{"up u2"}}, {"m2", File{"up m2"}}, {"w", whiteout()}};
 
 std::map<std::string, std::string> start_of_files() {
-  return {{"l", "low l"}, {"m", "up m"}, {"l2", "low l2"}, {"m2", "up m2"}, {"u", "up u"}, {"u2", "up u2"},
-          {"d/x", "x"}};
+  return {{"l", "low l"}, {"m", "up m"},   {"l2", "low l2"}, {"m2", "up m2"},
+          {"u", "up u"},  {"u2", "up u2"}, {"d/x", "x"}};
 }
 
 std::string as_tree(const std::map<std::string, std::string>& files) {

@@ -49,7 +49,9 @@ class Worker {
 
  private:
   unsigned below(unsigned limit) { return static_cast<unsigned>(random_()) % limit; }
-  NodeId node() { return counted_.empty() || below(4) == 0 ? NodeId::kRoot : counted_[below(unsigned(counted_.size()))]; }
+  NodeId node() {
+    return counted_.empty() || below(4) == 0 ? NodeId::kRoot : counted_[below(unsigned(counted_.size()))];
+  }
   std::string name() { return std::string(1, static_cast<char>('a' + below(8))); }
   void forget_one() {
     std::size_t at = below(static_cast<unsigned>(counted_.size()));
@@ -68,8 +70,8 @@ class Worker {
   // What can be expected of a tree that others change. EIO or EBADF would be wrong. (EOPNOTSUPP: chmod of a symlink;
   // ENXIO and ELOOP: open of what is no regular file.)
   static void check(Errno error) {
-    static const std::set<int> kExpected{ENOENT,  EEXIST, ENOTDIR,    EISDIR,  ENOTEMPTY, EINVAL, EXDEV,
-                                         ENODATA, EPERM,  ESTALE,     ELOOP,   ENXIO, EOPNOTSUPP};
+    static const std::set<int> kExpected{ENOENT,  EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EINVAL,    EXDEV,
+                                         ENODATA, EPERM,  ESTALE,  ELOOP,  ENXIO,     EOPNOTSUPP};
     EXPECT_TRUE(kExpected.contains(error.value())) << error.message();
   }
   void use(NodeId file, int flags) {
@@ -118,8 +120,10 @@ class Worker {
       case 14: return use(node(), O_RDWR | (below(3) == 0 ? O_TRUNC : 0));
       case 15: {
         fuse::SetAttr change;
-        if (below(2) == 0) change.mode = 0600 | below(0200);
-        else change.mtime_now = true;
+        if (below(2) == 0)
+          change.mode = 0600 | below(0200);
+        else
+          change.mtime_now = true;
         if (below(4) == 0) change.size = below(5000);
         return keep_going(fs_.setattr(me_, node(), change));
       }
@@ -137,8 +141,10 @@ class Worker {
         if (!opened) return check(opened.error());
         NameSink names;
         PlusSink plus;
-        if (below(2) == 0) keep_going(fs_.readdir(me_, dir, opened->handle, 0, names));
-        else keep_going(fs_.readdirplus(me_, dir, opened->handle, below(4), plus));
+        if (below(2) == 0)
+          keep_going(fs_.readdir(me_, dir, opened->handle, 0, names));
+        else
+          keep_going(fs_.readdirplus(me_, dir, opened->handle, below(4), plus));
         counted_.insert(counted_.end(), plus.counted.begin(), plus.counted.end());
         fs_.releasedir(dir, opened->handle);
       }
@@ -152,7 +158,7 @@ class Worker {
 };
 
 Tree stressed(const std::string& text) {
-  return {{"a", File{text}},           {"b", HardLink{"a"}}, {"c/a", File{text}}, {"c/b", File{text}},
+  return {{"a", File{text}},        {"b", HardLink{"a"}},  {"c/a", File{text}},   {"c/b", File{text}},
           {"c/d/a", HardLink{"a"}}, {"d/a/b", File{text}}, {"d/e", Symlink{"x"}}, {"e/f/g/h", File{text}}};
 }
 
