@@ -1,12 +1,12 @@
 #include "cli/stats_main.h"
 
 #include <fmt/format.h>
-#include <sys/xattr.h>
 
 #include <cstdio>
 
 #include "base/result.h"
 #include "cli/stats_text.h"
+#include "sys/file.h"
 
 namespace vellum::cli {
 namespace {
@@ -14,18 +14,8 @@ namespace {
 constexpr const char* kStatsXattr = "system.vellum.stats";
 
 Result<std::string> read_stats(const std::string& path) {
-  // The counters grow while we ask for their size: leave room, and ask again when it was not enough.
-  for (;;) {
-    const ssize_t size = ::getxattr(path.c_str(), kStatsXattr, nullptr, 0);
-    if (size < 0) return fail_errno();
-    std::string text(static_cast<std::size_t>(size) + 1024, '\0');
-    const ssize_t got = ::getxattr(path.c_str(), kStatsXattr, text.data(), text.size());
-    if (got >= 0) {
-      text.resize(static_cast<std::size_t>(got));
-      return text;
-    }
-    if (errno != ERANGE) return fail_errno();
-  }
+  const sys::UniqueFd root = TRY(sys::open(path.c_str(), O_PATH));
+  return sys::getxattr(root, "", kStatsXattr);
 }
 
 std::string explain(const std::string& path, Errno error) {

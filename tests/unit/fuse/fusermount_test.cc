@@ -76,7 +76,7 @@ int in_process(const std::function<int()>& body) {
 class Unprivileged : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!testing::mounts_available()) GTEST_SKIP() << "needs root and /dev/fuse to set the stage";
+    if (!testing::mounts_available()) GTEST_FAIL() << "needs root and /dev/fuse to set the stage";
     char name[] = "/tmp/vellum-fuse-stage-XXXXXX";
     place_ = ::mkdtemp(name);
     ::chmod(place_.c_str(), 0755);
@@ -89,7 +89,7 @@ class Unprivileged : public ::testing::Test {
 
 TEST_F(Unprivileged, PlainUserMountsThroughFusermount) {
   if (::access("/usr/bin/fusermount3", X_OK) != 0 && ::access("/bin/fusermount3", X_OK) != 0)
-    GTEST_SKIP() << "needs fusermount3";
+    GTEST_FAIL() << "needs fusermount3";
   EXPECT_EQ(in_process([this] {
               if (const int failed = become_plain_user(place_)) return failed;
               return mount_and_use("user_id=65534");
@@ -99,7 +99,7 @@ TEST_F(Unprivileged, PlainUserMountsThroughFusermount) {
 
 TEST_F(Unprivileged, ItsRefusalReachesTheUser) {
   if (::access("/usr/bin/fusermount3", X_OK) != 0 && ::access("/bin/fusermount3", X_OK) != 0)
-    GTEST_SKIP() << "needs fusermount3";
+    GTEST_FAIL() << "needs fusermount3";
   EXPECT_EQ(in_process([this] {
               if (const int failed = become_plain_user(place_)) return failed;
               const auto made = mount({.mountpoint = "/usr"});

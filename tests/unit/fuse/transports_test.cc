@@ -171,7 +171,7 @@ class EveryTransport : public ::testing::TestWithParam<const char*> {
     } else if (testing::mounts_available()) {
       tree_ = std::make_unique<DeviceTree>(fs_);
     } else {
-      GTEST_SKIP() << "needs root and /dev/fuse";
+      GTEST_FAIL() << "needs root and /dev/fuse";
     }
   }
   void TearDown() override {
