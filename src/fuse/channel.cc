@@ -16,6 +16,8 @@ Result<std::unique_ptr<Channel>> DeviceChannel::clone() {
   return std::make_unique<DeviceChannel>(TRY(sys::clone_fuse_device(device_)));
 }
 
+bool DeviceChannel::pending() const { return sys::request_waits(device_); }
+
 bool DeviceChannel::can_open_backing() const { return sys::may_open_backing(); }
 
 Result<std::int32_t> DeviceChannel::open_backing(sys::FdRef file) { return sys::open_backing(device_, file); }

@@ -40,6 +40,8 @@ class Channel {
   // A channel of the same connection for another thread.
   virtual Result<std::unique_ptr<Channel>> clone() = 0;
   virtual const char* name() const = 0;
+  // Whether a request waits to be received, as far as this channel can tell.
+  virtual bool pending() const { return false; }
 
   // The longest message this channel can carry, either way.
   virtual std::size_t message_limit() const { return std::numeric_limits<std::size_t>::max(); }
@@ -59,6 +61,7 @@ class DeviceChannel final : public Channel {
   Status send(std::span<const iovec> parts) override;
   Result<std::unique_ptr<Channel>> clone() override;
   const char* name() const override { return "device"; }
+  bool pending() const override;
   bool can_open_backing() const override;
   Result<std::int32_t> open_backing(sys::FdRef file) override;
   Status close_backing(std::int32_t backing_id) override;

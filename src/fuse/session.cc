@@ -90,6 +90,22 @@ void Session::stop() {
   while (anyone_left()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
+bool Session::idle() const {
+  // A request is nowhere to be seen for the moment between its arrival and the worker's waking up to it: look again.
+  for (int look = 0; look < 3; ++look) {
+    {
+      const MutexLock lock(mutex_);
+      if (!channel_) return true;
+      if (channel_->pending()) return false;
+      for (const auto& worker : workers_) {
+        if (worker->is_working()) return false;
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
 void Session::publish(const Agreement& agreement) {
   agreement_ = agreement;
   const MutexLock lock(mutex_);

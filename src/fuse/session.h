@@ -44,6 +44,8 @@ class Session final : public Notifier {
   Status run(std::unique_ptr<Channel> channel, unsigned threads);
   // Ends run() even while the mount is busy; returns once no worker takes requests any more.
   void stop();
+  // No request waits or is worked on at this moment.
+  bool idle() const;
 
   SessionStats stats() const;
   // What was agreed; minor is 0 before INIT was answered.

@@ -41,6 +41,7 @@ class Worker {
   Status serve();
   // Wakes the worker if it sleeps in receive(). True while it has not left serve().
   bool try_wake();
+  bool is_working() const { return state_.load() == State::kWorking; }
 
   Counters& counters() { return counters_; }
   // After serve(): lets go of the descriptor. The counters stay.

@@ -1,6 +1,7 @@
 #include "sys/fuse_device.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -68,6 +69,11 @@ Result<std::size_t> read_request(FdRef device, std::span<std::byte> buffer) {
   const ssize_t got = ::read(device.raw(), buffer.data(), buffer.size());
   if (got < 0) return fail_errno();
   return static_cast<std::size_t>(got);
+}
+
+bool request_waits(FdRef device) {
+  pollfd event{.fd = device.raw(), .events = POLLIN, .revents = 0};
+  return ::poll(&event, 1, 0) == 1 && (event.revents & POLLIN) != 0;
 }
 
 Status write_message(FdRef device, std::span<const iovec> parts) {

@@ -22,6 +22,8 @@ Result<UniqueFd> clone_fuse_device(FdRef device);
 
 // One whole request. ENODEV: unmounted. ENOENT: it was withdrawn, read again. EINTR: a signal came.
 Result<std::size_t> read_request(FdRef device, std::span<std::byte> buffer);
+// Whether a request could be read at once.
+bool request_waits(FdRef device);
 // One whole message; it is taken as a whole or not at all.
 Status write_message(FdRef device, std::span<const iovec> parts);
 

@@ -251,7 +251,7 @@ TEST_P(StopSignal, WhatWasWrittenToAnOpenFileArrives) {
   Place place;
   Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
   ASSERT_EQ(mounted.status, 0) << mounted.output;
-  const std::string content(300'000, 'w');
+  const std::string content(60'000'000, 'w');
   Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
   ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
   ::kill(mounted.daemon, GetParam());
