@@ -119,6 +119,7 @@ int serve(const std::string& program, const OverlayCommand& command, fuse::Daemo
       .report = [&session, &engine] { log::warning("{}", mount_stats_line(session, engine)); },
   });
 
+  engine.set_workers(thread_count(command.mount));  // ready() says how many there are in the end
   const Status served =
       session.run(std::make_unique<fuse::DeviceChannel>(mount->take_device()), thread_count(command.mount));
   if (!served)

@@ -218,7 +218,7 @@ void NodeTable::unregister_inode(Node& node) {
 }
 
 void NodeTable::add_lookup(Node& node) {
-  node.refs.fetch_add(1, std::memory_order_relaxed);
+  node.refs.fetch_add(1, std::memory_order_release);  // publishes the node to whoever asks for its id next
   node.lookups.fetch_add(1, std::memory_order_relaxed);
 }
 
