@@ -474,12 +474,13 @@ Result<NodeRef> Overlay::find_child(Node& parent, std::string_view name) {
 }
 
 fuse::Entry Overlay::make_entry(Node& node, const sys::Statx& st) {
-  nodes_.add_lookup(node);
-  return {.node = node.node_id(),
-          .generation = 0,
-          .attr = to_attr(node, st),
-          .entry_valid = timeout_,
-          .attr_valid = timeout_};
+  fuse::Entry entry{.node = node.node_id(),
+                    .generation = 0,
+                    .attr = to_attr(node, st),
+                    .entry_valid = timeout_,
+                    .attr_valid = timeout_};
+  nodes_.add_lookup(node);  // last: from here on others may have it, and change it
+  return entry;
 }
 
 Result<fuse::Entry> Overlay::entry_for(Node& node) {
