@@ -159,7 +159,7 @@ Status Overlay::ensure_upper_dir(Node& dir) {
 }
 
 // After a copy-up: the object shows its copy's size, ctime and link count, and the directory above got a new entry in
-// upper. The kernel must not mix what it remembers of before with what it asks for later.
+// upper. The kernel must not mix what it remembers of before with what it asks for later. The tree is locked, shared.
 void Overlay::attributes_changed(Node& copied) {
   copy_ups_.fetch_add(1, std::memory_order_relaxed);
   if (notifier_ == nullptr) return;
@@ -194,6 +194,7 @@ Status Overlay::copy_up(Node& node, const CopyUp& how) {
   if (upper_ == nullptr) return fail(EROFS);
   auto done = [&] {
     if (!node.in_upper.load(std::memory_order_acquire)) return false;
+    ReadLock tree(tree_mutex_);
     ReadLock lock(node.mutex);
     bool metadata_is_enough = how.metadata_only && options_.metacopy;
     return metadata_is_enough || !node.file || !node.file->metacopy;
@@ -219,6 +220,7 @@ Status Overlay::copy_up(Node& node, const CopyUp& how) {
     }
   }
   if (regular) TRY(copy_up_file(node, how));
+  ReadLock tree(tree_mutex_);
   attributes_changed(node);
   return {};
 }
@@ -425,6 +427,7 @@ Status Overlay::complete_data(Node& node, const CopyUp& how) {
   if (auto now = sys::statx(to, ""); now && now->mode != st.mode) ignore(sys::chmod(to, "", st.mode & 07777));
   ignore(sys::utimens(to, "", st.atime, st.mtime));
   if (options_.fsync && !volatile_) TRY(sys::fsync(to));
+  ReadLock tree(tree_mutex_);
   {
     WriteLock lock(node.mutex);
     for (const char* mark :

@@ -123,6 +123,7 @@ void Overlay::release(fuse::NodeId id, fuse::HandleId handle) {
   handles_.remove(handle);
   auto node = nodes_.get(id);
   if (!node || !(*node)->nameless.load(std::memory_order_acquire)) return;
+  ReadLock tree(tree_mutex_);
   WriteLock lock((*node)->mutex);
   drop_idle_fd(**node);
 }
