@@ -130,14 +130,16 @@ Result<sys::UniqueFd> Overlay::make_over_whiteout(const DirFd& upper, std::strin
   return fd;
 }
 
-// The node of an object just made at (parent, name).
+// The node of an object just made at (parent, name), and what the kernel is told of it.
 Result<Overlay::Made> Overlay::adopt_new(Node& parent, const DirFd& upper, std::string_view name, sys::UniqueFd fd) {
   names_changed(parent);
   Found found;
   found.in_upper = true;
   found.st = TRY(stat_at(*upper_, *upper, CName(name)));
-  Made made{.node = {}, .st = found.st, .fd = std::move(fd)};
-  made.node = TRY(make_node(parent, name, std::move(found)));
+  sys::Statx st = found.st;
+  Made made{.node = TRY(make_node(parent, name, std::move(found))), .entry = {}, .fd = std::move(fd)};
+  ReadLock lock(made.node->mutex);
+  made.entry = make_entry(*made.node, st);
   return made;
 }
 
@@ -176,7 +178,7 @@ Result<Overlay::Made> Overlay::make_object(const fuse::Caller& caller, fuse::Nod
 Result<fuse::Entry> Overlay::symlink(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name,
                                      std::string_view target) {
   Made made = TRY(make_object(caller, parent, name, {.mode = S_IFLNK | 0777, .target = std::string(target)}));
-  return make_entry(*made.node, made.st);
+  return made.entry;
 }
 
 Result<fuse::Entry> Overlay::mknod(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name,
@@ -186,13 +188,13 @@ Result<fuse::Entry> Overlay::mknod(const fuse::Caller& caller, fuse::NodeId pare
   // It would be a whiteout. Kernel overlayfs refuses it too.
   if (S_ISCHR(mode) && rdev == 0) return fail(EPERM);
   Made made = TRY(make_object(caller, parent, name, {.mode = mode, .umask = umask, .rdev = rdev, .target = {}}));
-  return make_entry(*made.node, made.st);
+  return made.entry;
 }
 
 Result<fuse::Entry> Overlay::mkdir(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name,
                                    std::uint32_t mode, std::uint32_t umask) {
   Made made = TRY(make_object(caller, parent, name, {.mode = S_IFDIR | (mode & 07777), .umask = umask, .target = {}}));
-  return make_entry(*made.node, made.st);
+  return made.entry;
 }
 
 Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId parent, std::string_view name, int flags,
@@ -203,7 +205,7 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
   if (!made && made.error() == EEXIST && (flags & O_EXCL) == 0) return fail(ESTALE);
   if (!made) return fail(made.error());
   fuse::Created created;
-  created.entry = make_entry(*made->node, made->st);
+  created.entry = made->entry;
   std::tie(std::ignore, created.open) = TRY(add_handle(std::move(made->node), std::move(made->fd), false, true));
   return created;
 }

@@ -232,7 +232,7 @@ class Overlay : public fuse::Filesystem {
   };
   struct Made {
     NodeRef node;
-    sys::Statx st;
+    fuse::Entry entry;
     sys::UniqueFd fd;  // of a regular file
   };
   enum class Vacancy { kFree, kWhiteout, kDotWh };
