@@ -110,6 +110,12 @@ Parsed<void> switch_overlay(OverlayCommand& command, std::string_view text) {
   return store_switch(command.overlay.*member, text);
 }
 
+Parsed<void> set_passthrough(OverlayCommand& command, std::string_view text) {
+  command.overlay.lower_passthrough = text != "upper";
+  if (text == "upper") text = "1";
+  return store_switch(command.mount.passthrough, text);
+}
+
 Parsed<void> accept(OverlayCommand&, std::string_view) { return {}; }
 
 constexpr auto kRules = std::to_array<Rule>({
@@ -146,6 +152,8 @@ constexpr auto kRules = std::to_array<Rule>({
      [](OverlayCommand& c, std::string_view v) { return store(c.overlay.timeout_seconds, parse_seconds(v)); }},
     {"fsync", Argument::kOptional, switch_overlay<&overlay::Options::fsync>},
     {"volatile", Argument::kOptional, switch_overlay<&overlay::Options::is_volatile>},
+    {"handles", Argument::kOptional, switch_overlay<&overlay::Options::handles>},
+    {"passthrough", Argument::kOptional, set_passthrough},
     {"writeback", Argument::kOptional, switch_overlay<&overlay::Options::writeback>},
     {"noxattrs", Argument::kOptional, switch_overlay<&overlay::Options::no_xattrs>},
     {"noacl", Argument::kOptional, switch_overlay<&overlay::Options::no_acl>},

@@ -536,6 +536,12 @@ struct NotifyInvalEntry {  // then the name and a zero byte that name_length doe
 };
 static_assert(sizeof(NotifyInvalEntry) == 16);
 
+struct NotifyStore {  // then the bytes
+  std::uint64_t node, offset;
+  std::uint32_t size, padding;
+};
+static_assert(sizeof(NotifyStore) == 24);
+
 struct NotifyDelete {  // then the name, as above
   std::uint64_t parent, child;
   std::uint32_t name_length, padding;

@@ -73,6 +73,16 @@ Result<Created> created_of(const Result<Client::Reply>& reply) {
   return Created{.entry = plain_entry(entry), .open = plain_open(open)};
 }
 
+// ENOSYS from OPEN and OPENDIR: as the kernel, go on without a handle.
+Result<OpenReply> open_or_go_without(const Result<abi::OpenOut>& answer, bool directory) {
+  if (answer) return plain_open(*answer);
+  if (answer.error() != ENOSYS) return fail(answer.error());
+  OpenReply without;
+  without.keep_cache = true;
+  without.cache_dir = directory;
+  return without;
+}
+
 }  // namespace
 
 Client::Client(sys::UniqueFd socket) : socket_(std::move(socket)), receiver_([this] { receive_replies(); }) {}
@@ -355,7 +365,7 @@ Result<Entry> Client::link(const Caller& caller, NodeId node, NodeId new_parent,
 Result<OpenReply> Client::open(const Caller& caller, NodeId node, int flags, bool kill_suidgid) {
   const abi::OpenIn in{.flags = static_cast<std::uint32_t>(flags),
                        .open_flags = kill_suidgid ? abi::kOpenKillSuidgid : 0};
-  return plain_open(TRY(value<abi::OpenOut>(Opcode::kOpen, node, caller, {bytes_of(in)})));
+  return open_or_go_without(value<abi::OpenOut>(Opcode::kOpen, node, caller, {bytes_of(in)}), false);
 }
 
 Result<Created> Client::create(const Caller& caller, NodeId parent, std::string_view name, int flags,
@@ -448,7 +458,7 @@ Result<std::size_t> Client::copy_file_range(const Caller& caller, NodeId in, Han
 
 Result<OpenReply> Client::opendir(const Caller& caller, NodeId node, int flags) {
   const abi::OpenIn in{.flags = static_cast<std::uint32_t>(flags), .open_flags = 0};
-  return plain_open(TRY(value<abi::OpenOut>(Opcode::kOpendir, node, caller, {bytes_of(in)})));
+  return open_or_go_without(value<abi::OpenOut>(Opcode::kOpendir, node, caller, {bytes_of(in)}), true);
 }
 
 Status Client::readdir(const Caller& caller, NodeId node, HandleId handle, std::uint64_t offset, DirSink& sink) {

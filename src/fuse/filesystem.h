@@ -162,6 +162,9 @@ class Notifier {
   virtual Status inval_data(NodeId node, std::int64_t offset, std::int64_t length /* <= 0: to the end */) = 0;
   virtual Status inval_entry(NodeId parent, std::string_view name) = 0;
   virtual Status delete_entry(NodeId parent, NodeId child, std::string_view name) = 0;
+  // Puts bytes of a file into the kernel's cache. Waits for pages that are being read: call it only where no READ of
+  // the file can be waiting for this thread.
+  virtual Status store_data(NodeId node, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // Registers a backing file for passthrough; EPERM without CAP_SYS_ADMIN, EOPNOTSUPP where there is none.
   virtual Result<std::int32_t> open_backing(int fd) = 0;
   virtual Status close_backing(std::int32_t backing_id) = 0;
@@ -181,6 +184,9 @@ struct Connection {
   bool export_support = false;
   bool cache_symlinks = false;
   bool parallel_dirops = false;
+  // ENOSYS from open (opendir) makes the kernel go on without handles: kNone in all that follows, cached as with
+  // keep_cache (and cache_dir).
+  bool no_open = false, no_opendir = false;
   Notifier* notifier = nullptr;  // lives until destroy() returned
 };
 

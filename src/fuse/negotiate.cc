@@ -53,6 +53,8 @@ Agreement agree(const abi::InitIn& offer, const Wishes& wishes, std::size_t mess
   connection.export_support = both(wishes.export_support, flag::kExportSupport);
   connection.cache_symlinks = both(wishes.cache_symlinks, flag::kCacheSymlinks);
   connection.parallel_dirops = both(wishes.parallel_dirops, flag::kParallelDirops);
+  connection.no_open = (offered & flag::kNoOpenSupport) != 0;
+  connection.no_opendir = (offered & flag::kNoOpendirSupport) != 0;
   // Remembered here only to know whether it was offered; settle() drops it with kDoReaddirplus.
   if (both(wishes.readdirplus_auto, flag::kReaddirplusAuto)) agreement.flags |= flag::kReaddirplusAuto;
   return agreement;

@@ -140,48 +140,57 @@ std::shared_ptr<Channel> Session::first_channel() const {
   return channel_;
 }
 
-Status Session::notify(abi::NotifyCode code, const void* body, std::size_t size, const std::string_view* name) {
+Status Session::notify(abi::NotifyCode code, std::span<const std::byte> body, std::span<const std::byte> tail) {
   const auto channel = first_channel();
   if (!channel) return fail(ENODEV);
-  static constexpr char kZero = 0;
-  const std::size_t name_size = name != nullptr ? name->size() + 1 : 0;
-  const abi::OutHeader header{.length = static_cast<std::uint32_t>(sizeof(abi::OutHeader) + size + name_size),
-                              .error = static_cast<std::int32_t>(code),
-                              .unique = 0};
-  iovec parts[4] = {{const_cast<abi::OutHeader*>(&header), sizeof header}, {const_cast<void*>(body), size}, {}, {}};
-  std::size_t count = size > 0 ? 2 : 1;
-  if (name != nullptr) {
-    parts[count++] = {const_cast<char*>(name->data()), name->size()};
-    parts[count++] = {const_cast<char*>(&kZero), 1};
-  }
+  const abi::OutHeader header{
+      .length = static_cast<std::uint32_t>(sizeof(abi::OutHeader) + body.size() + tail.size()),
+      .error = static_cast<std::int32_t>(code),
+      .unique = 0};
+  const auto part = [](std::span<const std::byte> bytes) {
+    return iovec{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  };
+  const iovec parts[] = {part(std::as_bytes(std::span(&header, 1))), part(body), part(tail)};
   notifications_.fetch_add(1, std::memory_order_relaxed);
-  const Status sent = channel->send(std::span(parts, count));
-  if (log::debug_enabled())
-    log::debug("notify code={} {} -> {}", header.error, name != nullptr ? *name : std::string_view(),
+  const Status sent = channel->send(std::span(parts, tail.empty() ? (body.empty() ? 1 : 2) : 3));
+  if (log::debug_enabled()) {
+    log::debug("notify code={} {} bytes -> {}", header.error, header.length,
                sent ? "OK" : sent.error().message());
+  }
   return sent;
+}
+
+Status Session::notify_name(abi::NotifyCode code, std::span<const std::byte> body, std::string_view name) {
+  const std::string ended(name);  // the zero byte goes too
+  return notify(code, body, std::as_bytes(std::span(ended.c_str(), ended.size() + 1)));
 }
 
 Status Session::inval_attr(NodeId node) {
   const abi::NotifyInvalInode body{.node = raw(node), .offset = -1, .length = 0};
-  return notify(abi::NotifyCode::kInvalInode, &body, sizeof body, nullptr);
+  return notify(abi::NotifyCode::kInvalInode, std::as_bytes(std::span(&body, 1)), {});
 }
 
 Status Session::inval_data(NodeId node, std::int64_t offset, std::int64_t length) {
   const abi::NotifyInvalInode body{.node = raw(node), .offset = offset, .length = length};
-  return notify(abi::NotifyCode::kInvalInode, &body, sizeof body, nullptr);
+  return notify(abi::NotifyCode::kInvalInode, std::as_bytes(std::span(&body, 1)), {});
 }
 
 Status Session::inval_entry(NodeId parent, std::string_view name) {
   const abi::NotifyInvalEntry body{
       .parent = raw(parent), .name_length = static_cast<std::uint32_t>(name.size()), .flags = 0};
-  return notify(abi::NotifyCode::kInvalEntry, &body, sizeof body, &name);
+  return notify_name(abi::NotifyCode::kInvalEntry, std::as_bytes(std::span(&body, 1)), name);
 }
 
 Status Session::delete_entry(NodeId parent, NodeId child, std::string_view name) {
   const abi::NotifyDelete body{
       .parent = raw(parent), .child = raw(child), .name_length = static_cast<std::uint32_t>(name.size()), .padding = 0};
-  return notify(abi::NotifyCode::kDelete, &body, sizeof body, &name);
+  return notify_name(abi::NotifyCode::kDelete, std::as_bytes(std::span(&body, 1)), name);
+}
+
+Status Session::store_data(NodeId node, std::uint64_t offset, std::span<const std::byte> bytes) {
+  const abi::NotifyStore body{
+      .node = raw(node), .offset = offset, .size = static_cast<std::uint32_t>(bytes.size()), .padding = 0};
+  return notify(abi::NotifyCode::kStore, std::as_bytes(std::span(&body, 1)), bytes);
 }
 
 Status Session::resend() {
@@ -189,7 +198,7 @@ Status Session::resend() {
     const MutexLock lock(mutex_);
     if (!published_.resend()) return fail(EOPNOTSUPP);
   }
-  return notify(abi::NotifyCode::kResend, nullptr, 0, nullptr);
+  return notify(abi::NotifyCode::kResend, {}, {});
 }
 
 Result<std::int32_t> Session::open_backing(int fd) {

@@ -55,6 +55,7 @@ class Session final : public Notifier {
   Status inval_data(NodeId node, std::int64_t offset, std::int64_t length) override;
   Status inval_entry(NodeId parent, std::string_view name) override;
   Status delete_entry(NodeId parent, NodeId child, std::string_view name) override;
+  Status store_data(NodeId node, std::uint64_t offset, std::span<const std::byte> bytes) override;
   Result<std::int32_t> open_backing(int fd) override;
   Status close_backing(std::int32_t backing_id) override;
   // Has every unanswered request sent again, to whoever reads now. EOPNOTSUPP before 7.40.
@@ -64,7 +65,8 @@ class Session final : public Notifier {
   friend class Worker;
 
   Status serve(std::shared_ptr<Channel> channel, unsigned threads);
-  Status notify(abi::NotifyCode code, const void* body, std::size_t size, const std::string_view* name);
+  Status notify(abi::NotifyCode code, std::span<const std::byte> body, std::span<const std::byte> tail);
+  Status notify_name(abi::NotifyCode code, std::span<const std::byte> body, std::string_view name);
   std::shared_ptr<Channel> first_channel() const;
   void publish(const Agreement& agreement);
 

@@ -8,9 +8,9 @@ namespace vellum::overlay {
 Result<fuse::AttrReply> Overlay::getattr(const fuse::Caller&, fuse::NodeId id, std::optional<fuse::HandleId>) {
   NodeRef node = TRY(nodes_.get(id));
   ReadLock tree(tree_mutex_);
-  ReadLock lock(node->mutex);
+  CurrentLock<ReadLock> lock(nodes_, node);
   sys::Statx st = TRY(stat_of(*node));
-  return fuse::AttrReply{.attr = to_attr(*node, st), .valid = timeout_};
+  return fuse::AttrReply{.attr = to_attr(*node, st), .valid = attr_valid(*node, id)};
 }
 
 // Writing, truncating or giving away a file takes its setuid and setgid bits, where the kernel says the caller may
@@ -82,7 +82,7 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
     // The writeback cache flushes the ctime that unlink gave to a file, or to what is left of a hard link. That is no
     // reason to copy it.
     ReadLock tree(tree_mutex_);
-    ReadLock lock(node->mutex);
+    CurrentLock<ReadLock> lock(nodes_, node);
     sys::Statx st = TRY(stat_of(*node));
     fuse::Attr attr = to_attr(*node, st);
     if (node->nameless.load(std::memory_order_acquire) || attr.mtime == *change.mtime) {
@@ -91,10 +91,10 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   }
   sys::UniqueFd copy;
   if (more || times) {
-    TRY(copy_up(*node, {.metadata_only = !change.size, .truncate_to = change.size, .keep = &copy}));
+    TRY(copy_up(node, {.metadata_only = !change.size, .truncate_to = change.size, .keep = &copy}));
   }
   ReadLock tree(tree_mutex_);
-  WriteLock lock(node->mutex);
+  CurrentLock<WriteLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   if (change.size && copy) {
@@ -109,7 +109,7 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   if (change.mode) TRY(set_mode(place.fd(), place.name, *change.mode & 07777));
   if (times) TRY(set_times(place, change));
   sys::Statx st = TRY(stat_of(*node));
-  return fuse::AttrReply{.attr = to_attr(*node, st), .valid = timeout_};
+  return fuse::AttrReply{.attr = to_attr(*node, st), .valid = attr_valid(*node, id)};
 }
 
 Result<std::string> Overlay::readlink(const fuse::Caller&, fuse::NodeId id) {

@@ -153,17 +153,20 @@ Status Overlay::ensure_upper_dir(Node& dir) {
       if (node.in_upper.load(std::memory_order_acquire)) continue;
       TRY(copy_up_special(node));
     }
-    attributes_changed(node);
+    attributes_changed(node, node.node_id());
   }
   return {};
 }
 
-// After a copy-up: the object shows its copy's size, ctime and link count, and the directory above got a new entry in
-// upper. The kernel must not mix what it remembers of before with what it asks for later. The tree is locked, shared.
-void Overlay::attributes_changed(Node& copied) {
+// After a copy-up: the object shows its copy's ctime and link count. The kernel must not mix what it remembers of before
+// with what it asks for later. A directory's own copy-up also changes what its parent shows (the link count of a
+// directory that was in one layer only); a file's does not, and costs the parent's next user no GETATTR.
+// The tree is locked, shared.
+void Overlay::attributes_changed(Node& copied, fuse::NodeId known_as) {
   copy_ups_.fetch_add(1, std::memory_order_relaxed);
   if (notifier_ == nullptr) return;
-  ignore(notifier_->inval_attr(copied.node_id()));
+  ignore(notifier_->inval_attr(known_as));
+  if (!copied.is_dir()) return;
   if (NodeRef parent = parent_of(copied)) ignore(notifier_->inval_attr(parent->node_id()));
 }
 
@@ -190,18 +193,21 @@ class Overlay::Copying {
   const Node* node_;
 };
 
-Status Overlay::copy_up(Node& node, const CopyUp& how) {
+Status Overlay::copy_up(NodeRef& ref, const CopyUp& how) {
   if (upper_ == nullptr) return fail(EROFS);
   auto done = [&] {
-    if (!node.in_upper.load(std::memory_order_acquire)) return false;
+    if (Node* successor = ref->successor.load(std::memory_order_acquire)) ref = nodes_.pin(*successor);
+    if (!ref->in_upper.load(std::memory_order_acquire)) return false;
     ReadLock tree(tree_mutex_);
-    ReadLock lock(node.mutex);
+    ReadLock lock(ref->mutex);
     bool metadata_is_enough = how.metadata_only && options_.metacopy;
-    return metadata_is_enough || !node.file || !node.file->metacopy;
+    return metadata_is_enough || !ref->file || !ref->file->metacopy;
   };
   if (done()) return {};
-  const Copying alone(*this, node);
+  fuse::NodeId known_as = ref->node_id();
+  const Copying alone(*this, *ref);
   if (done()) return {};
+  Node& node = *ref;
   if (node.in_upper.load(std::memory_order_acquire)) return complete_data(node, how);
 
   bool regular;
@@ -219,9 +225,9 @@ Status Overlay::copy_up(Node& node, const CopyUp& how) {
       TRY(copy_up_special(node));
     }
   }
-  if (regular) TRY(copy_up_file(node, how));
+  if (regular) TRY(copy_up_file(ref, how));
   ReadLock tree(tree_mutex_);
-  attributes_changed(node);
+  attributes_changed(*ref, known_as);
   return {};
 }
 
@@ -232,7 +238,8 @@ Status Overlay::ensure_parent(Node& node) {
   return parent ? ensure_upper_dir(*parent) : Status{};
 }
 
-Status Overlay::copy_up_file(Node& node, const CopyUp& how) {
+Status Overlay::copy_up_file(NodeRef& ref, const CopyUp& how) {
+  Node& node = *ref;
   // What to copy.
   Place from;
   sys::Statx st;
@@ -274,13 +281,22 @@ Status Overlay::copy_up_file(Node& node, const CopyUp& how) {
   if (options_.fsync && !volatile_ && size > 0 && !metadata_only) TRY(sys::fsync(made));
 
   // Into place.
-  TRY(place_copy(node, made, temporary, from, st, metadata_only));
+  TRY(place_copy(ref, made, temporary, from, st, metadata_only));
   if (how.keep != nullptr) *how.keep = std::move(made);
   return {};
 }
 
-Status Overlay::place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from,
+// A node for the copy of a file that is open by passthrough, which goes on under the old one. Not yet in its place.
+NodeRef Overlay::successor_of(const Node& node) {
+  NodeRef successor = nodes_.make();
+  successor->ino = node.ino;
+  successor->type = node.type;
+  return successor;
+}
+
+Status Overlay::place_copy(NodeRef& ref, sys::FdRef made, const std::string& temporary, const Place& from,
                            const sys::Statx& st, bool metadata_only) {
+  Node& node = *ref;
   auto link_copy = [&](sys::FdRef dir, const char* name) {
     return temporary.empty() ? sys::link_fd(made, dir, name) : sys::link(*work_, temporary.c_str(), dir, name);
   };
@@ -312,16 +328,24 @@ Status Overlay::place_copy(Node& node, sys::FdRef made, const std::string& tempo
     }
     ignore(sys::utimens(*upper, "", parent_st.atime, parent_st.mtime));  // nothing changed for the caller
     mark_impure(*parent, *upper);
+    NodeRef successor;
+    if (modes_.passes_through(node)) successor = successor_of(node);
+    Node& copied = successor ? *successor : node;
     if (metadata_only && !(node.file && node.file->metacopy)) {
-      if (!node.file) node.file = std::make_unique<FileState>();
-      node.file->data_layer = from.layer;
+      if (!copied.file) copied.file = std::make_unique<FileState>();
+      copied.file->data_layer = from.layer;
       std::string base = path_in(*parent, from.layer);
-      node.file->data_path = base.empty() ? std::string(node.name.view()) : base + "/" + std::string(node.name.view());
-      node.file->metacopy = true;
-    } else if (node.file && !metadata_only) {
-      node.file->metacopy = false;
+      copied.file->data_path =
+          base.empty() ? std::string(node.name.view()) : base + "/" + std::string(node.name.view());
+      copied.file->metacopy = true;
+    } else if (copied.file && !metadata_only) {
+      copied.file->metacopy = false;
     }
-    became_upper(node, made, indexed, st);
+    became_upper(copied, made, indexed, st);
+    if (successor) {
+      nodes_.retire(node, *successor);
+      ref = std::move(successor);
+    }
     return {};
   }
 }
@@ -437,7 +461,7 @@ Status Overlay::complete_data(Node& node, const CopyUp& how) {
     if (TRY(read_marks(*upper_, to, "")).metacopy) return fail(EIO);
     node.file->metacopy = false;
   }
-  attributes_changed(node);
+  attributes_changed(node, node.node_id());
   return {};
 }
 
@@ -498,7 +522,7 @@ Status Overlay::copy_up_tree(Node& dir) {
       }
       if (merged) TRY(copy_up_tree(*child));
     } else {
-      TRY(copy_up(*child, {}));
+      TRY(copy_up(child, {}));
       ReadLock tree(tree_mutex_);
       // A hard link whose copy has another name: this name needs an entry of its own.
       WriteLock lock(child->mutex);
@@ -514,7 +538,7 @@ Status Overlay::copy_up_tree(Node& dir) {
   {
     MutexLock lock(cache_mutex(dir));
     dir.dir->index.reset();
-    dir.dir->listing.reset();
+    dir.dir->listing_stale = true;
   }
   // Whiteouts under an opaque directory hide nothing, and kernel overlayfs would list them.
   clear_emptied_dir(dir);

@@ -77,7 +77,7 @@ bool Overlay::index_pays(const Node& dir) { return dir.dir->lowers.size() > 1; }
 
 void Overlay::names_changed(Node& dir) {
   MutexLock lock(cache_mutex(dir));
-  dir.dir->listing.reset();
+  dir.dir->listing_stale = true;
 }
 
 // Calls visit(name, presented ino, type, hidden) for each name in the directory's upper part, whiteouts included.
@@ -133,9 +133,11 @@ Status Overlay::for_each_upper_name(Node& dir, const std::function<void(std::str
 }
 
 Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
+  std::shared_ptr<const Listing> before;
   {
     MutexLock lock(cache_mutex(dir));
-    if (auto known = dir.dir->listing.lock()) return known;
+    before = dir.dir->listing;
+    if (before && !dir.dir->listing_stale) return before;
   }
   auto listing = std::make_shared<Listing>();
   listing->add(".", dir.ino, DT_DIR);
@@ -161,9 +163,11 @@ Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
       listing->add(name, entry.ino, entry.type);
     }
   }
+  if (before) listing->follow(*before);
   listing->shrink();
   MutexLock lock(cache_mutex(dir));
   dir.dir->listing = listing;
+  dir.dir->listing_stale = false;
   return std::shared_ptr<const Listing>(listing);
 }
 
@@ -171,6 +175,7 @@ Result<bool> Overlay::is_empty(Node& dir) { return TRY(listing_of(dir))->entries
 
 Result<fuse::OpenReply> Overlay::opendir(const fuse::Caller&, fuse::NodeId id, int) {
   NodeRef dir = TRY(dir_for(id));
+  if (no_opendir_) return fail(ENOSYS);
   auto handle = std::make_shared<Handle>(std::move(dir), false);
   fuse::OpenReply reply;
   reply.handle = handles_.add(std::move(handle));
@@ -181,53 +186,48 @@ Result<fuse::OpenReply> Overlay::opendir(const fuse::Caller&, fuse::NodeId id, i
 
 void Overlay::releasedir(fuse::NodeId, fuse::HandleId id) { handles_.remove(id); }
 
-// What this open directory goes on with: the start takes a fresh look (rewinddir), the rest stays with what it has.
-std::shared_ptr<const Listing> Overlay::handle_listing(Handle& handle, std::uint64_t offset, Errno& error) {
+// The directory to read, and its names: the start takes a fresh look (rewinddir), the rest goes on with what there is.
+Result<Overlay::Reading> Overlay::reading_of(fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset) {
+  Reading reading;
+  if (handle == fuse::HandleId::kNone) {
+    reading.dir = TRY(dir_for(id));
+  } else {
+    reading.dir = TRY(handles_.get(handle))->node.share();
+    if (!reading.dir->is_dir()) return fail(ENOTDIR);
+  }
   if (offset != 0) {
-    ReadLock lock(handle.mutex);
-    if (handle.listing) return handle.listing;
+    MutexLock lock(cache_mutex(*reading.dir));
+    reading.listing = reading.dir->dir->listing;
   }
-  ReadLock tree(tree_mutex_);
-  ReadLock lock(handle.node->mutex);
-  auto listing = listing_of(*handle.node);
-  if (!listing) {
-    error = listing.error();
-    return nullptr;
+  if (!reading.listing) {
+    ReadLock tree(tree_mutex_);
+    ReadLock lock(reading.dir->mutex);
+    reading.listing = TRY(listing_of(*reading.dir));
   }
-  WriteLock mine(handle.mutex);
-  handle.listing = *listing;
-  return *listing;
+  return reading;
 }
 
-Status Overlay::readdir(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
+Status Overlay::readdir(const fuse::Caller&, fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset,
                         fuse::DirSink& sink) {
-  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
-  if (!handle->node->is_dir()) return fail(ENOTDIR);
-  Errno error{EIO};
-  auto listing = handle_listing(*handle, offset, error);
-  if (!listing) return fail(error);
-  const auto& entries = listing->entries();
-  for (std::uint64_t at = offset; at < entries.size(); ++at) {
+  Reading reading = TRY(reading_of(id, handle, offset));
+  const auto& entries = reading.listing->entries();
+  for (std::size_t at = reading.listing->after(offset); at < entries.size(); ++at) {
     const ListingEntry& entry = entries[at];
-    if (!sink.add(listing->name(entry), entry.ino, entry.type, at + 1)) break;
+    if (!sink.add(reading.listing->name(entry), entry.ino, entry.type, reading.listing->cookie(at))) break;
   }
   return {};
 }
 
-Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
+Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset,
                             fuse::DirPlusSink& sink) {
-  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
-  Node& dir = *handle->node;
-  if (!dir.is_dir()) return fail(ENOTDIR);
-  Errno error{EIO};
-  auto listing = handle_listing(*handle, offset, error);
-  if (!listing) return fail(error);
+  Reading reading = TRY(reading_of(id, handle, offset));
+  Node& dir = *reading.dir;
   ReadLock tree(tree_mutex_);
   ReadLock lock(dir.mutex);
-  const auto& entries = listing->entries();
-  for (std::uint64_t at = offset; at < entries.size(); ++at) {
+  const auto& entries = reading.listing->entries();
+  for (std::size_t at = reading.listing->after(offset); at < entries.size(); ++at) {
     const ListingEntry& entry = entries[at];
-    std::string_view name = listing->name(entry);
+    std::string_view name = reading.listing->name(entry);
     if (!sink.fits(name.size())) break;
     fuse::Entry answer;
     answer.attr.ino = entry.ino;
@@ -239,7 +239,7 @@ Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId, fuse::HandleId id
         if (auto known = entry_for(**child)) answer = *known;
       }
     }
-    if (!sink.add(name, answer, at + 1)) {
+    if (!sink.add(name, answer, reading.listing->cookie(at))) {
       if (answer.node != fuse::NodeId::kNone) nodes_.forget(answer.node, 1);
       break;
     }

@@ -1,25 +1,62 @@
 // Open files: open, read, write, and what else is done through a handle.
 #include <linux/fs.h>
 
+#include <array>
 #include <cstring>
 
 #include "overlay/overlay.h"
 
 namespace vellum::overlay {
+namespace {
 
-Result<std::pair<fuse::HandleId, fuse::OpenReply>> Overlay::add_handle(NodeRef node, sys::UniqueFd fd, bool lower,
-                                                                       bool writes) {
-  auto handle = std::make_shared<Handle>(std::move(node), writes);
+constexpr std::uint64_t kSmallFile = 64 << 10;
+
+}  // namespace
+
+// Passthrough, or the page cache?
+// Upper: those with setuid or setgid bits go through us, who know whether the writer may keep them.
+// Lower: small files go through the cache, where they get with the answer to OPEN, and where locks and descriptors
+// outlive a copy-up. One with several names is copied up in place, so that all of them lead to the copy; only a single
+// name can be given to a successor.
+bool Overlay::may_pass_through(const Node& node, const sys::Statx& st) const {
+  if (!passthrough_ || (node.file && node.file->metacopy)) return false;
+  if (node.in_upper.load(std::memory_order_acquire)) return (st.mode & (S_ISUID | S_ISGID)) == 0;
+  return options_.lower_passthrough && st.nlink == 1 && st.size > kSmallFile;
+}
+
+// Saves the READ after the first OPEN. The node is locked, so no copy-up, and no write after it, comes between our
+// reading and the kernel's storing; and nobody else has it open, so no READ can hold the pages while it waits for us.
+void Overlay::store_small(Node& node, sys::FdRef fd, std::uint64_t size) {
+  std::array<std::byte, kSmallFile> buffer;
+  auto got = sys::pread(fd, std::span(buffer).first(size), 0);
+  if (!got || *got != size) return;
+  if (notifier_->store_data(node.node_id(), 0, std::span(buffer).first(size))) {
+    node.stored.store(true, std::memory_order_relaxed);
+  }
+}
+
+Result<fuse::OpenReply> Overlay::add_handle(NodeRef node, Opened opened) {
+  fuse::OpenReply reply;
+  bool first = false;
+  reply.backing_id = TRY(modes_.open(*node, !opened.lower, [&]() -> std::int32_t {
+    first = true;
+    if (!opened.may_pass) return 0;
+    // Refused where the layer's own file system is stacked on another: then through the cache.
+    return notifier_->open_backing(opened.fd.raw()).value_or(0);
+  }));
+  if (first && opened.small > 0 && reply.backing_id == 0 && !node->stored.load(std::memory_order_relaxed)) {
+    store_small(*node, opened.fd, opened.small);
+  }
+  auto handle = std::make_shared<Handle>(std::move(node), opened.writes);
   {
     WriteLock lock(handle->mutex);
-    handle->fd = std::make_shared<const sys::UniqueFd>(std::move(fd));
-    handle->lower = lower;
+    handle->fd = std::make_shared<const sys::UniqueFd>(std::move(opened.fd));
+    handle->lower = opened.lower;
   }
-  fuse::OpenReply reply;
   reply.handle = handles_.add(std::move(handle));
-  reply.keep_cache = true;  // nobody but this mount changes the contents
+  reply.keep_cache = reply.backing_id == 0;  // nobody but this mount changes the contents
   reply.noflush = true;
-  return std::make_pair(reply.handle, reply);
+  return reply;
 }
 
 Result<sys::UniqueFd> Overlay::open_place(const Place& place, int flags) {
@@ -37,17 +74,21 @@ Result<sys::UniqueFd> Overlay::open_place(const Place& place, int flags) {
 Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int flags, bool kill) {
   NodeRef node = TRY(nodes_.get(id));
   if (node->is_dir()) return fail(EISDIR);
+  // Retired by a copy-up: on ESTALE the kernel looks the name up again, and opens the successor.
+  if (node->node_id() != id) return fail(ESTALE);
   bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
   if (writes && upper_ == nullptr) return fail(EROFS);
+  if (no_open_) return fail(ENOSYS);
   sys::UniqueFd copy;
   if (writes) {
     CopyUp how;
     how.keep = &copy;
     if ((flags & O_TRUNC) != 0) how.truncate_to = 0;
-    TRY(copy_up(*node, how));
+    TRY(copy_up(node, how));
   }
   ReadLock tree(tree_mutex_);
-  ReadLock lock(node->mutex);
+  CurrentLock<ReadLock> lock(nodes_, node);
+  if (node->node_id() != id) return fail(ESTALE);
   Place place = writes ? TRY(place_of(*node)) : TRY(data_place_of(*node));
   sys::Statx st = TRY(stat_at(*place.in, place.fd(), place.name));
   if (!st.is_regular()) return fail(st.is_symlink() ? ELOOP : ENXIO);
@@ -55,7 +96,8 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
     // The copy came with an fd: nothing is left that could fail after the old content is gone.
     if ((flags & O_TRUNC) != 0) TRY(sys::truncate(copy, 0));  // it has the new time to show for it
     if (kill && (flags & O_TRUNC) != 0) kill_suidgid(copy, "");
-    return TRY(add_handle(node.share(), std::move(copy), false, true)).second;
+    bool may_pass = may_pass_through(*node, st);
+    return add_handle(node.share(), {.fd = std::move(copy), .writes = true, .may_pass = may_pass});
   }
   int truncate = atomic_trunc_ ? flags & O_TRUNC : 0;
   auto fd = open_place(place, backing_flags(flags) | truncate);
@@ -66,7 +108,33 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
   if (!fd) return fail(fd.error());
   if (kill && truncate != 0) kill_suidgid(place.fd(), place.name);
   bool lower = !node->in_upper.load(std::memory_order_acquire) || (node->file && node->file->metacopy);
-  return TRY(add_handle(node.share(), std::move(*fd), lower, (flags & O_ACCMODE) != O_RDONLY)).second;
+  bool may_store =
+      !node->in_upper.load(std::memory_order_acquire) && notifier_ != nullptr && st.size <= kSmallFile;
+  return add_handle(node.share(), {.fd = std::move(*fd),
+                                   .lower = lower,
+                                   .writes = (flags & O_ACCMODE) != O_RDONLY,
+                                   .may_pass = may_pass_through(*node, st),
+                                   .small = may_store ? st.size : 0});
+}
+
+// Of a read-only mount, which has no handles. The files that are being read stay open for a while.
+Result<DirFd> Overlay::fd_without_handle(fuse::NodeId id) {
+  if (DirFd known = dir_fds_.find(raw(id), kFileItself)) return known;
+  NodeRef node = TRY(nodes_.get(id));
+  if (node->is_dir()) return fail(EISDIR);
+  ReadLock tree(tree_mutex_);
+  ReadLock lock(node->mutex);
+  Place place = TRY(data_place_of(*node));
+  sys::UniqueFd opened = TRY(open_place(place, O_RDONLY));
+  if (!TRY(sys::statx(opened, "")).is_regular()) return fail(ENXIO);
+  auto fd = std::make_shared<const sys::UniqueFd>(std::move(opened));
+  dir_fds_.put(raw(id), kFileItself, fd);
+  return DirFd(fd);
+}
+
+Result<DirFd> Overlay::readable_fd(fuse::NodeId id, fuse::HandleId handle) {
+  if (handle == fuse::HandleId::kNone && no_open_) return fd_without_handle(id);
+  return readable_fd(*TRY(handles_.get(handle)));
 }
 
 // The fd to read from. A handle opened on the lower file goes over to the copy once there is one: what others have
@@ -100,10 +168,9 @@ Result<DirFd> Overlay::writable_fd(Handle& handle) {
   return handle.fd;
 }
 
-Result<std::size_t> Overlay::read(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
+Result<std::size_t> Overlay::read(const fuse::Caller&, fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset,
                                   std::span<std::byte> out) {
-  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
-  DirFd fd = TRY(readable_fd(*handle));
+  DirFd fd = TRY(readable_fd(id, handle));
   std::size_t got = TRY(sys::pread(*fd, out, offset));
   bytes_read_.fetch_add(got, std::memory_order_relaxed);
   return got;
@@ -119,17 +186,23 @@ Result<std::size_t> Overlay::write(const fuse::Caller&, fuse::NodeId, fuse::Hand
   return put;
 }
 
-void Overlay::release(fuse::NodeId id, fuse::HandleId handle) {
-  handles_.remove(handle);
-  auto node = nodes_.get(id);
-  if (!node || !(*node)->nameless.load(std::memory_order_acquire)) return;
+void Overlay::release(fuse::NodeId id, fuse::HandleId handle_id) {
+  std::shared_ptr<Handle> handle = handles_.remove(handle_id);
+  if (!handle) return;
+  NodeRef node = handle->node.share();
+  bool wrote_unseen = handle->writes && modes_.passes_through(*node);
+  if (std::int32_t unused = modes_.close(*node); unused != 0) ignore(notifier_->close_backing(unused));
+  handle.reset();
+  // A mapping may have changed it after the kernel last asked.
+  if (wrote_unseen) ignore(notifier_->inval_attr(id));
+  if (!node->nameless.load(std::memory_order_acquire)) return;
   ReadLock tree(tree_mutex_);
-  WriteLock lock((*node)->mutex);
-  drop_idle_fd(**node);
+  WriteLock lock(node->mutex);
+  drop_idle_fd(*node);
 }
 
 Status Overlay::fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, bool data_only) {
-  if (!options_.fsync || volatile_) return {};
+  if (!options_.fsync || volatile_ || upper_ == nullptr) return {};
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));
   DirFd fd = TRY(readable_fd(*handle));
   return sys::fsync(*fd, data_only);
@@ -154,11 +227,12 @@ Status Overlay::flush_before_seek(Node& node) {
   return flushed || flushed.error() == ENOENT ? Status{} : fail(EINVAL);
 }
 
-Result<std::uint64_t> Overlay::lseek(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
-                                     int whence) {
-  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
-  if (whence == SEEK_DATA || whence == SEEK_HOLE) TRY(flush_before_seek(*handle->node));
-  DirFd fd = TRY(readable_fd(*handle));
+Result<std::uint64_t> Overlay::lseek(const fuse::Caller&, fuse::NodeId id, fuse::HandleId handle_id,
+                                     std::uint64_t offset, int whence) {
+  if (writeback_ && (whence == SEEK_DATA || whence == SEEK_HOLE)) {
+    TRY(flush_before_seek(*TRY(handles_.get(handle_id))->node));
+  }
+  DirFd fd = TRY(readable_fd(id, handle_id));
   return sys::lseek(*fd, static_cast<std::int64_t>(offset), whence);
 }
 
@@ -173,23 +247,23 @@ Result<std::size_t> Overlay::copy_file_range(const fuse::Caller&, fuse::NodeId, 
   return sys::copy_file_range(*from, offset_in, *to, offset_out, length);
 }
 
-Result<fuse::IoctlReply> Overlay::ioctl(const fuse::Caller&, fuse::NodeId, fuse::HandleId id,
+Result<fuse::IoctlReply> Overlay::ioctl(const fuse::Caller&, fuse::NodeId id, fuse::HandleId handle,
                                         const fuse::IoctlRequest& request) {
   // The reading ones of the ext2 family, as fuse-overlayfs; what would change an object's flags would have to survive
   // copy-up, and immutable files would block the overlay itself.
   if (request.command != FS_IOC_GETFLAGS && request.command != FS_IOC_GETVERSION) return fail(ENOTTY);
-  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  NodeRef node = handle == fuse::HandleId::kNone ? TRY(nodes_.get(id)) : TRY(handles_.get(handle))->node.share();
   sys::UniqueFd opened;
   DirFd held;
   sys::FdRef fd;
-  if (handle->node->is_dir()) {
+  if (node->is_dir()) {
     ReadLock tree(tree_mutex_);
-    ReadLock lock(handle->node->mutex);
-    Place place = TRY(place_of(*handle->node));
+    ReadLock lock(node->mutex);
+    Place place = TRY(place_of(*node));
     opened = TRY(with_fds([&] { return sys::openat(place.fd(), ".", O_RDONLY | O_DIRECTORY); }));
     fd = opened;
   } else {
-    held = TRY(readable_fd(*handle));
+    held = TRY(readable_fd(id, handle));
     fd = *held;
   }
   std::uint32_t value = TRY(sys::ioctl_get_u32(fd, request.command));

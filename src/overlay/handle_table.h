@@ -1,4 +1,4 @@
-// Open files and directories by HandleId. A Handle pins its node and owns its fd or listing.
+// Open files and directories by HandleId. A Handle pins its node and owns a file's fd.
 // Threads: safe; a handle that is released while an operation runs on it lives until that operation ends.
 #pragma once
 
@@ -28,9 +28,8 @@ struct Handle {
   NodeRef node;
   const bool writes;  // opened for writing by the caller
   SharedMutex mutex;
-  DirFd fd VELLUM_GUARDED_BY(mutex);            // files: shared so that a read outlives a switch to upper
+  DirFd fd VELLUM_GUARDED_BY(mutex);            // shared so that a read outlives a switch to upper
   bool lower VELLUM_GUARDED_BY(mutex) = false;  // fd is a lower file: look again once the node is copied up
-  std::shared_ptr<const Listing> listing VELLUM_GUARDED_BY(mutex);  // directories
 };
 
 class HandleTable {
@@ -52,15 +51,16 @@ class HandleTable {
     return found->second;
   }
 
-  void remove(fuse::HandleId id) {
-    std::shared_ptr<Handle> removed;  // closed outside the lock
+  // Null if there is no such handle.
+  std::shared_ptr<Handle> remove(fuse::HandleId id) {
     Shard& home = shards_[fuse::raw(id) % kShards];
     WriteLock lock(home.mutex);
     auto found = home.handles.find(fuse::raw(id));
-    if (found == home.handles.end()) return;
-    removed = std::move(found->second);
+    if (found == home.handles.end()) return nullptr;
+    std::shared_ptr<Handle> removed = std::move(found->second);
     home.handles.erase(found);
     live_.fetch_sub(1, std::memory_order_relaxed);
+    return removed;
   }
 
   void clear() {

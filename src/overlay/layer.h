@@ -17,6 +17,8 @@ namespace vellum::overlay {
 using DirFd = std::shared_ptr<const sys::UniqueFd>;
 using LayerIndex = std::uint16_t;  // 0: upper, 1...: lower layers, topmost first
 
+constexpr LayerIndex kFileItself = 0xffff;  // in a DirFdCache: not a directory of a layer, but the file's own fd
+
 struct Layer {
   LayerIndex index = 0;
   std::string path;  // as the user gave it, for messages

@@ -2,8 +2,9 @@
 //
 //   LowerIndex  the merged names of a directory's lower layers. Lower layers do not change while mounted, so with it
 //               a lookup of a name they do not have costs no system call.
-//   Listing     everything readdir answers, in a fixed order. An offset is a position in it: an open directory that
-//               keeps its Listing sees each entry that stays exactly once, whatever comes and goes meanwhile.
+//   Listing     everything readdir answers. An offset is an entry's cookie, a number that the name keeps from one
+//               Listing of the directory to the next, so that whoever reads on sees each entry that stays exactly
+//               once, whatever comes and goes meanwhile, and without an open handle.
 //
 // Names lie end to end in one string each. Threads: immutable.
 #pragma once
@@ -99,6 +100,11 @@ class Listing {
     return std::string_view(names_).substr(entry.name_at, entry.name_length);
   }
   const std::vector<ListingEntry>& entries() const { return entries_; }
+  // What readdir continues behind, and with which entry it does.
+  std::uint64_t cookie(std::size_t at) const { return cookies_.empty() ? at + 1 : cookies_[at]; }
+  std::size_t after(std::uint64_t cookie) const;
+  // Puts the entries into the order of their cookies: those of the Listing before, then the new ones.
+  void follow(const Listing& before);
   void shrink() {
     names_.shrink_to_fit();
     entries_.shrink_to_fit();
@@ -107,6 +113,7 @@ class Listing {
  private:
   std::string names_;
   std::vector<ListingEntry> entries_;
+  std::vector<std::uint32_t> cookies_;  // ascending; empty: each entry's is its place, counted from 1
 };
 
 }  // namespace vellum::overlay

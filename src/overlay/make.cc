@@ -206,7 +206,11 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
   if (!made) return fail(made.error());
   fuse::Created created;
   created.entry = made->entry;
-  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(made->node), std::move(made->fd), false, true));
+  sys::Statx st;
+  st.mode = made->entry.attr.mode;
+  bool may_pass = may_pass_through(*made->node, st);
+  created.open =
+      TRY(add_handle(std::move(made->node), {.fd = std::move(made->fd), .writes = true, .may_pass = may_pass}));
   return created;
 }
 
@@ -242,7 +246,8 @@ Result<fuse::Created> Overlay::tmpfile(const fuse::Caller& caller, fuse::NodeId 
   node->file->fd = std::make_shared<const sys::UniqueFd>(TRY(sys::dup(fd)));
   fuse::Created created;
   created.entry = make_entry(*node, st);
-  std::tie(std::ignore, created.open) = TRY(add_handle(std::move(node), std::move(fd), false, true));
+  bool may_pass = may_pass_through(*node, st);
+  created.open = TRY(add_handle(std::move(node), {.fd = std::move(fd), .writes = true, .may_pass = may_pass}));
   return created;
 }
 
@@ -253,13 +258,13 @@ Result<fuse::Entry> Overlay::link(const fuse::Caller&, fuse::NodeId id, fuse::No
   NodeRef node = TRY(nodes_.get(id));
   if (node->is_dir()) return fail(EPERM);
   NodeRef parent = TRY(dir_for(new_parent_id));
-  TRY(copy_up(*node, {}));
+  TRY(copy_up(node, {}));
   ReadLock tree(tree_mutex_);
   TRY(ensure_upper_dir(*parent));
   WriteLock parent_lock(parent->mutex);
   Vacancy vacancy = TRY(check_vacant(*parent, new_name));
   DirFd upper = TRY(dir_fd(*parent, 0));
-  WriteLock lock(node->mutex);
+  CurrentLock<WriteLock> lock(nodes_, node);
   Place from = TRY(place_of(*node));
   if (!is_upper(from.layer)) return fail(ESTALE);
   auto link_to = [&](sys::FdRef dir, const char* name) {

@@ -4,6 +4,9 @@
 // the one its place is reached by, the others are aliases in the NodeTable. A node without a name was unlinked while
 // something still refers to it; it keeps an fd instead of a place.
 //
+// Copy-up of a file that somebody has open by passthrough gives its name to a new node: the kernel holds an open inode
+// to one backing file. The old node is retired: its open files go on with the lower file, all else goes to `successor`.
+//
 // Lifetime: refs counts lookups, open handles, children and running operations together; at 0 the NodeTable frees
 // the node. `lookups` is the part of refs that the kernel owns. Slots are never unmapped, so a stale NodeId is found
 // out, not followed. Locks: see locking.h.
@@ -36,7 +39,8 @@ struct LowerDir {
 struct DirState {
   std::vector<LowerDir> lowers;             // topmost first; changes only under an exclusive tree_mutex_
   std::shared_ptr<const LowerIndex> index;  // merged names of `lowers`, once built
-  std::weak_ptr<const Listing> listing;     // what readdir answers; kept by those who read, until a name changes
+  std::shared_ptr<const Listing> listing;   // what readdir answered last
+  bool listing_stale = false;               // names have changed since
   std::uint32_t slow_lookups = 0;
   bool upper_xattr_whiteouts = false;
   bool upper_impure = false;
@@ -79,7 +83,9 @@ struct Node {
   std::uint8_t type = 0;                  // DT_*
   std::atomic<bool> in_upper{false};
   std::atomic<bool> nameless{false};
-  bool pinned = false;  // kept for the life of the mount
+  std::atomic<Node*> successor{nullptr};  // of a retired node, pinned by it; set once
+  std::atomic<bool> stored{false};  // a small lower file: its data was given to the kernel
+  bool pinned = false;              // kept for the life of the mount
 
   bool is_dir() const { return dir != nullptr; }
   fuse::NodeId node_id() const { return fuse::NodeId{id.load(std::memory_order_relaxed)}; }

@@ -57,6 +57,14 @@ bool NodeTable::try_ref(Node& node) {
 }
 
 Result<NodeRef> NodeTable::get(fuse::NodeId id) {
+  auto found = find_id(id);
+  if (found) {
+    if (Node* successor = (*found)->successor.load(std::memory_order_acquire)) return pin(*successor);
+  }
+  return found;
+}
+
+Result<NodeRef> NodeTable::find_id(fuse::NodeId id) {
   std::uint64_t slot = fuse::raw(id) & kSlotMask;
   if (slot == 0 || slot / kChunk >= kMaxChunks) return fail(ESTALE);
   Node* chunk = chunks_[slot / kChunk].load(std::memory_order_acquire);
@@ -180,6 +188,22 @@ void NodeTable::erase(Node& node, Node& parent, std::string_view name) {
   unref(old_parent);
 }
 
+void NodeTable::retire(Node& node, Node& successor) {
+  Node& parent = *node.parent;
+  Shard& home = shard(parent, node.name.view());
+  {
+    MutexLock lock(home.mutex);
+    auto found = home.names.find(Key{&parent, node.name.view()});
+    if (found != home.names.end() && *found == &node) home.names.erase(found);
+    successor.parent = std::exchange(node.parent, nullptr);  // with its pin
+    successor.name = std::exchange(node.name, NodeName());
+    home.names.insert(&successor);
+  }
+  successor.refs.fetch_add(1, std::memory_order_relaxed);
+  node.nameless.store(true, std::memory_order_release);
+  node.successor.store(&successor, std::memory_order_release);
+}
+
 void NodeTable::move(Node& node, Node& parent, std::string_view name, Node& new_parent, std::string_view new_name) {
   if (node.parent != &parent || node.name.view() != name) {
     if (!take_alias(node, parent, name)) return;
@@ -223,7 +247,7 @@ void NodeTable::add_lookup(Node& node) {
 }
 
 void NodeTable::forget(fuse::NodeId id, std::uint64_t count) {
-  auto ref = get(id);
+  auto ref = find_id(id);
   if (!ref) return;
   Node& node = **ref;
   // Never give back more than was handed out: the rest of refs belongs to others.
@@ -235,7 +259,7 @@ void NodeTable::forget(fuse::NodeId id, std::uint64_t count) {
   node.refs.fetch_sub(taken, std::memory_order_release);  // ref still pins it
 }
 
-// Frees the slot and returns the parent, whose pin the caller now holds.
+// Frees the slot and returns the parent (or successor), whose pin the caller now holds.
 Node* NodeTable::destroy(Node* node) {
   if (node->parent != nullptr) unplace(*node);
   std::vector<Alias> aliases;
@@ -249,7 +273,9 @@ Node* NodeTable::destroy(Node* node) {
       if (take_alias(*node, *alias.parent, alias.name)) unref(alias.parent);
     }
   }
+  // A retired node has no name left, and pins its successor in place of a parent.
   Node* parent = std::exchange(node->parent, nullptr);
+  if (Node* successor = node->successor.exchange(nullptr, std::memory_order_relaxed)) parent = successor;
   node->name = NodeName();
   node->dir.reset();
   node->file.reset();
@@ -258,6 +284,7 @@ Node* NodeTable::destroy(Node* node) {
   node->type = 0;
   node->in_upper.store(false, std::memory_order_relaxed);
   node->nameless.store(false, std::memory_order_relaxed);
+  node->stored.store(false, std::memory_order_relaxed);
   node->pinned = false;
   live_.fetch_sub(1, std::memory_order_relaxed);
   MutexLock lock(slots_mutex_);

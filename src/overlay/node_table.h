@@ -54,6 +54,7 @@ class NodeTable {
   ~NodeTable();
 
   Node& root() { return *root_; }
+  // A retired node's successor stands for it.
   Result<NodeRef> get(fuse::NodeId id);
   NodeRef pin(Node& node);  // the caller already holds a ref of some kind
 
@@ -71,6 +72,8 @@ class NodeTable {
   // Forgets that (parent, name) leads to a node. If it was the node's primary name, an alias takes its place;
   // without one the node becomes nameless. Call with the node locked exclusively (or the tree).
   void erase(Node& node, Node& parent, std::string_view name);
+  // Gives the only name of `node` to `successor`, for good. Call with the node and its parent locked exclusively.
+  void retire(Node& node, Node& successor);
   // Moves the binding (parent, name) of `node` to (new_parent, new_name), which is free.
   void move(Node& node, Node& parent, std::string_view name, Node& new_parent, std::string_view new_name);
   // Files with several links. find_inode() pins what it finds.
@@ -119,6 +122,7 @@ class NodeTable {
 
   Shard& shard(const Node& parent, std::string_view name) { return shards_[absl::HashOf(&parent, name) % kShards]; }
   bool try_ref(Node& node);
+  Result<NodeRef> find_id(fuse::NodeId id);
   void place(Node& node, Node& parent, std::string_view name);
   void unplace(Node& node);
   bool take_alias(Node& node, const Node& parent, std::string_view name);

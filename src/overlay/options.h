@@ -36,6 +36,8 @@ struct Options {
   bool fsync = true;
   bool is_volatile = false;
   bool writeback = true;
+  bool handles = false;           // OPEN and OPENDIR even where the kernel could do without
+  bool lower_passthrough = true;  // lower files too, not only upper ones, where the mount has passthrough
   bool no_xattrs = false;
   bool no_acl = false;
   bool user_xattr = false;  // overlay xattrs under user.overlay. even as root

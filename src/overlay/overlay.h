@@ -30,6 +30,7 @@
 #include "overlay/layer.h"
 #include "overlay/locking.h"
 #include "overlay/node_table.h"
+#include "overlay/open_modes.h"
 #include "overlay/options.h"
 
 namespace vellum::overlay {
@@ -170,6 +171,26 @@ class Overlay : public fuse::Filesystem {
   }
   Result<NodeRef> dir_for(fuse::NodeId id);
 
+  // The node as it is now, locked: one that was retired meanwhile gives way to its successor.
+  template <class Lock>
+  class CurrentLock {
+   public:
+    CurrentLock(NodeTable& table, NodeRef& node) {
+      for (;;) {
+        lock_.emplace(node->mutex);
+        Node* next = node->successor.load(std::memory_order_acquire);
+        if (next == nullptr) return;
+        lock_.reset();
+        node = table.pin(*next);
+      }
+    }
+
+   private:
+    std::optional<Lock> lock_;
+  };
+  // How long the kernel may believe attributes of `node` that it asked for under the id `asked`.
+  fuse::Timeout attr_valid(const Node& node, fuse::NodeId asked) const;
+
   // --- attributes.cc: changes of an object that is in upper
   void kill_suidgid(sys::FdRef fd, const char* name);
   Status set_mode(sys::FdRef fd, const char* name, mode_t mode);
@@ -189,9 +210,14 @@ class Overlay : public fuse::Filesystem {
   template <class Visit>
   Status for_each_upper(Node& dir, Visit visit);
   Status for_each_upper_name(Node& dir, const std::function<void(std::string_view name, bool hidden)>& visit);
-  std::shared_ptr<const Listing> handle_listing(Handle& handle, std::uint64_t offset, Errno& error);
+  struct Reading {
+    NodeRef dir;
+    std::shared_ptr<const Listing> listing;
+  };
+  Result<Reading> reading_of(fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset);
 
-  // --- copy_up.cc: called with no lock held, the tree's included, except where it says otherwise
+  // --- copy_up.cc: called with no lock held, the tree's included, except where it says otherwise. A node that is open
+  // by passthrough is retired by it: `node` is then its successor.
   struct CopyUp {
     bool metadata_only = false;                // data stays below, if the metacopy option is on
     std::optional<std::uint64_t> truncate_to;  // the caller sets this size next: no need to copy more
@@ -199,8 +225,8 @@ class Overlay : public fuse::Filesystem {
   };
   class Copying;
   using LinkCopy = std::function<Status(sys::FdRef dir, const char* name)>;
-  Status copy_up(Node& node, const CopyUp& how);
-  Status copy_up_file(Node& node, const CopyUp& how);
+  Status copy_up(NodeRef& node, const CopyUp& how);
+  Status copy_up_file(NodeRef& node, const CopyUp& how);
   Status complete_data(Node& node, const CopyUp& how);
   Status copy_up_tree(Node& dir);
   void settle_hard_links();
@@ -210,11 +236,12 @@ class Overlay : public fuse::Filesystem {
   NodeRef parent_of(Node& node);
   // The node is locked, and so is its parent if it has one.
   Status copy_up_special(Node& node);
-  Status place_copy(Node& node, sys::FdRef made, const std::string& temporary, const Place& from, const sys::Statx& st,
+  Status place_copy(NodeRef& node, sys::FdRef made, const std::string& temporary, const Place& from, const sys::Statx& st,
                     bool metadata_only);
   Status place_nameless_copy(Node& node, sys::FdRef made, const LinkCopy& link_copy, const sys::Statx& st);
   void became_upper(Node& node, sys::FdRef copy, const std::string& indexed, const sys::Statx& lower);
-  void attributes_changed(Node& copied);
+  NodeRef successor_of(const Node& node);
+  void attributes_changed(Node& copied, fuse::NodeId known_as);
   Status copy_data(sys::FdRef from, sys::FdRef to, std::uint64_t size);
   Status copy_attributes(const Layer& source, sys::FdRef from_dir, const char* from_name, sys::FdRef to_dir,
                          const char* to_name, const sys::Statx& st);
@@ -282,10 +309,20 @@ class Overlay : public fuse::Filesystem {
   void fix_lower_paths(Node& dir);
 
   // --- file_io.cc
+  Result<DirFd> readable_fd(fuse::NodeId id, fuse::HandleId handle);
   Result<DirFd> readable_fd(Handle& handle);
+  Result<DirFd> fd_without_handle(fuse::NodeId id);
   Result<DirFd> writable_fd(Handle& handle);
-  Result<std::pair<fuse::HandleId, fuse::OpenReply>> add_handle(NodeRef node, sys::UniqueFd fd, bool lower,
-                                                                bool writes);
+  struct Opened {
+    sys::UniqueFd fd;
+    bool lower = false;   // the fd is of a lower file
+    bool writes = false;  // opened for writing by the caller
+    bool may_pass = false;
+    std::uint64_t small = 0;  // the size of a lower file whose data may go to the kernel with the answer
+  };
+  Result<fuse::OpenReply> add_handle(NodeRef node, Opened opened);
+  bool may_pass_through(const Node& node, const sys::Statx& st) const;
+  void store_small(Node& node, sys::FdRef fd, std::uint64_t size);
   Status flush_before_seek(Node& node);
   Result<sys::UniqueFd> open_place(const Place& place, int flags);
   template <class Open>
@@ -313,6 +350,9 @@ class Overlay : public fuse::Filesystem {
   DirFdCache dir_fds_;
   fuse::Notifier* notifier_ = nullptr;
   bool writeback_ = false;
+  bool passthrough_ = false;
+  bool no_open_ = false, no_opendir_ = false;  // files and directories are read without a handle
+  OpenModes modes_;
   std::atomic<unsigned> workers_{1};
   std::atomic<bool> seek_flush_{false};
   bool atomic_trunc_ = true;

@@ -26,7 +26,7 @@ Result<NodeRef> Overlay::ready_to_move(Node& parent, std::string_view name) {
   }
   if (!node) return fail(ENOENT);
   if (!node->is_dir()) {
-    TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+    TRY(copy_up(node, {.metadata_only = true, .truncate_to = {}}));
     return node;
   }
   {

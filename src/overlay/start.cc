@@ -259,9 +259,13 @@ void Overlay::make_root() {
 Status Overlay::init(fuse::Connection& connection) {
   connection.writeback_cache = connection.writeback_cache && options_.writeback && upper_ != nullptr;
   connection.posix_acl = connection.posix_acl && !options_.no_acl && !options_.no_xattrs;
-  connection.passthrough = false;
+  // Where mode bits are kept in an attribute, the kernel could not take them away on a write that we do not see.
+  connection.passthrough = connection.passthrough && upper_ != nullptr && upper_->override_name.empty();
   connection.export_support = connection.export_support && options_.nfs_filehandles;
-  writeback_ = connection.writeback_cache;
+  passthrough_ = connection.passthrough;
+  writeback_ = connection.writeback_cache && !passthrough_;  // the kernel has one or the other
+  no_open_ = connection.no_open && upper_ == nullptr && !options_.handles;
+  no_opendir_ = connection.no_opendir && !options_.handles;
   atomic_trunc_ = connection.atomic_o_trunc;
   notifier_ = connection.notifier;
   return {};

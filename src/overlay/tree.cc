@@ -1,4 +1,6 @@
 // Places, lookup, and which node is what.
+#include <dirent.h>
+
 #include <algorithm>
 
 #include "base/log.h"
@@ -473,12 +475,19 @@ Result<NodeRef> Overlay::find_child(Node& parent, std::string_view name) {
   return make_node(parent, name, std::move(*found));
 }
 
+fuse::Timeout Overlay::attr_valid(const Node& node, fuse::NodeId asked) const {
+  // What is written by passthrough through a mapping changes size and times without the kernel's FUSE side knowing. And
+  // a retired node gets no word of what happens to its successor.
+  bool unseen = passthrough_ && node.type == DT_REG && node.writers.load(std::memory_order_acquire) > 0;
+  return unseen || node.node_id() != asked ? fuse::Timeout{} : timeout_;
+}
+
 fuse::Entry Overlay::make_entry(Node& node, const sys::Statx& st) {
   fuse::Entry entry{.node = node.node_id(),
                     .generation = 0,
                     .attr = to_attr(node, st),
                     .entry_valid = timeout_,
-                    .attr_valid = timeout_};
+                    .attr_valid = attr_valid(node, node.node_id())};
   nodes_.add_lookup(node);  // last: from here on others may have it, and change it
   return entry;
 }

@@ -27,7 +27,7 @@ Result<std::string> Overlay::getxattr(const fuse::Caller&, fuse::NodeId id, std:
   if (name == kStats && id == fuse::NodeId::kRoot && stats_text_) return stats_text_();
   if (options_.no_xattrs || (options_.no_acl && is_acl_xattr(name))) return fail(EOPNOTSUPP);
   ReadLock tree(tree_mutex_);
-  ReadLock lock(node->mutex);
+  CurrentLock<ReadLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   auto disk = attribute_on_disk(*place.in, name);
   if (!disk) return fail(disk.error() == EPERM ? ENODATA : disk.error().value());
@@ -40,7 +40,7 @@ Result<std::string> Overlay::listxattr(const fuse::Caller& caller, fuse::NodeId 
   if (options_.no_xattrs) return fail(EOPNOTSUPP);
   NodeRef node = TRY(nodes_.get(id));
   ReadLock tree(tree_mutex_);
-  ReadLock lock(node->mutex);
+  CurrentLock<ReadLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   std::string on_disk = TRY(sys::listxattr(place.fd(), place.name));
   std::string names;
@@ -63,9 +63,9 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   std::string disk = TRY(attribute_on_disk(*upper_, name));
   std::string bytes(reinterpret_cast<const char*>(value.data()), value.size());
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) bytes = TRY(map_acl(bytes, true));
-  TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+  TRY(copy_up(node, {.metadata_only = true, .truncate_to = {}}));
   ReadLock tree(tree_mutex_);
-  WriteLock lock(node->mutex);
+  CurrentLock<WriteLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
@@ -88,14 +88,14 @@ Status Overlay::removexattr(const fuse::Caller&, fuse::NodeId id, std::string_vi
   {
     // Nothing to remove is no reason to copy.
     ReadLock tree(tree_mutex_);
-    ReadLock lock(node->mutex);
+    CurrentLock<ReadLock> lock(nodes_, node);
     Place place = TRY(place_of(*node));
     std::string here = TRY(attribute_on_disk(*place.in, name));
     if (!is_acl_xattr(name)) TRY(sys::getxattr(place.fd(), place.name, here.c_str()));
   }
-  TRY(copy_up(*node, {.metadata_only = true, .truncate_to = {}}));
+  TRY(copy_up(node, {.metadata_only = true, .truncate_to = {}}));
   ReadLock tree(tree_mutex_);
-  WriteLock lock(node->mutex);
+  CurrentLock<WriteLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   return sys::removexattr(place.fd(), place.name, disk.c_str());

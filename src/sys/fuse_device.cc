@@ -1,8 +1,10 @@
 #include "sys/fuse_device.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <climits>
@@ -38,6 +40,40 @@ bool in_first_user_namespace() {
   return map && std::fscanf(map.get(), "%lu %lu %lu", &inside, &outside, &length) == 3 && inside == 0 && outside == 0 &&
          length == 4294967295UL;
 }
+
+// For its scope this thread lacks CAP_FSETID. Threads keep their capabilities for life here, so they are read once.
+class WithoutFsetid {
+ public:
+  WithoutFsetid() {
+    Capabilities& all = of_thread();
+    if (!all.known) return;
+    Capabilities fewer = all;
+    fewer.data[CAP_TO_INDEX(CAP_FSETID)].effective &= ~CAP_TO_MASK(CAP_FSETID);
+    switched_ = ::syscall(SYS_capset, &fewer.header, fewer.data) == 0;
+  }
+  ~WithoutFsetid() {
+    if (switched_) ::syscall(SYS_capset, &of_thread().header, of_thread().data);
+  }
+  WithoutFsetid(const WithoutFsetid&) = delete;
+  WithoutFsetid& operator=(const WithoutFsetid&) = delete;
+
+ private:
+  struct Capabilities {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct data[2]{};
+    bool known = false;
+  };
+  static Capabilities& of_thread() {
+    thread_local Capabilities instance = [] {
+      Capabilities read;
+      read.known = ::syscall(SYS_capget, &read.header, read.data) == 0;
+      return read;
+    }();
+    return instance;
+  }
+
+  bool switched_ = false;
+};
 
 bool has_effective_capability(unsigned capability) {
   File status(std::fopen("/proc/self/status", "re"));
@@ -88,6 +124,7 @@ bool may_open_backing() {
 
 Result<std::int32_t> open_backing(FdRef device, FdRef file) {
   BackingMap map{.fd = file.raw(), .flags = 0, .padding = 0};
+  const WithoutFsetid as_anybody;
   const int id = ::ioctl(device.raw(), kBackingOpen, &map);
   if (id < 0) return fail_errno();
   return id;

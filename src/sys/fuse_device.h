@@ -29,6 +29,8 @@ Status write_message(FdRef device, std::span<const iovec> parts);
 
 // Whether this process may register backing files at all (CAP_SYS_ADMIN in the first user namespace).
 bool may_open_backing();
+// Writes that pass through are done with the rights of the thread that registered the file. It keeps CAP_FSETID out of
+// them, so that they take setuid and setgid bits as anybody's would.
 Result<std::int32_t> open_backing(FdRef device, FdRef file);
 Status close_backing(FdRef device, std::int32_t backing_id);
 

@@ -296,8 +296,8 @@ TEST(Command, AFileSizeLimitOfTheShellIsAnErrorAndNotTheEnd) {
   ABOUT_THE_COMMAND();
   NOT_ON(kPeer, "about ours");
   Place place;
-  Ran ran = run("PATH=/mnt/bin:$PATH; ulimit -f 16; fuse-overlayfs -o " + place.layers() + ",writeback=0 '" +
-                place.at() + "'");
+  Ran ran = run("PATH=/mnt/bin:$PATH; ulimit -f 16; fuse-overlayfs -o " + place.layers() +
+                ",writeback=0,passthrough=0 '" + place.at() + "'");
   ASSERT_EQ(ran.status, 0) << ran.output;
   EXPECT_ERRNO(create_file(place.at() + "/big", std::string(1 << 20, 'x')), EFBIG);
   EXPECT_EQ(read_file(place.at() + "/f"), "f");

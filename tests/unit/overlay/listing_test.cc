@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace vellum::overlay {
 namespace {
@@ -57,6 +58,46 @@ TEST(Listing, KeepsOrderAndNames) {
   EXPECT_EQ(listing.name(listing.entries()[2]), "z");
   EXPECT_EQ(listing.entries()[2].ino, 3U);
   EXPECT_EQ(listing.entries()[2].type, 10);
+}
+
+std::vector<std::string> names_after(const Listing& listing, std::uint64_t cookie) {
+  std::vector<std::string> names;
+  for (std::size_t at = listing.after(cookie); at < listing.entries().size(); ++at) {
+    names.emplace_back(listing.name(listing.entries()[at]));
+  }
+  return names;
+}
+
+TEST(Listing, NamesKeepTheirCookies) {
+  using Names = std::vector<std::string>;
+  Listing first;
+  for (const char* name : {"a", "b", "c", "d"}) first.add(name, 1, 8);
+  EXPECT_EQ(names_after(first, 0), (Names{"a", "b", "c", "d"}));
+  EXPECT_EQ(names_after(first, first.cookie(1)), (Names{"c", "d"}));
+  EXPECT_EQ(names_after(first, 100), Names{});
+
+  // Somebody read up to "b". Then "b" goes, "e" comes, and the layers list in another order.
+  Listing second;
+  for (const char* name : {"e", "d", "c", "a"}) second.add(name, 2, 8);
+  second.follow(first);
+  EXPECT_EQ(names_after(second, 0), (Names{"a", "c", "d", "e"}));
+  EXPECT_EQ(names_after(second, first.cookie(1)), (Names{"c", "d", "e"}));
+  EXPECT_EQ(second.entries()[0].ino, 2U);
+
+  // "b" is back: a new entry, behind everything.
+  Listing third;
+  for (const char* name : {"b", "c", "d"}) third.add(name, 3, 8);
+  third.follow(second);
+  EXPECT_EQ(names_after(third, 0), (Names{"c", "d", "b"}));
+  EXPECT_EQ(names_after(third, second.cookie(3)), (Names{"b"}));
+
+  Listing empty;
+  empty.follow(third);
+  EXPECT_EQ(names_after(empty, 0), Names{});
+  Listing anew;
+  anew.add("x", 1, 8);
+  anew.follow(empty);
+  EXPECT_EQ(names_after(anew, 0), Names{"x"});
 }
 
 }  // namespace
