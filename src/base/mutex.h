@@ -1,10 +1,10 @@
 // Mutexes with Clang's thread-safety annotations (checked with clang-19 in CI). None is recursive, not even for
 // readers: a writer that waits for a SharedMutex holds new readers back, so that steady lookups cannot starve a
-// rename (std::shared_mutex on glibc would let them).
+// rename (std::shared_mutex on glibc would let them). A SharedMutex is four bytes, because every node of a mount has one.
 #pragma once
 
-#include <pthread.h>
-
+#include <atomic>
+#include <cstdint>
 #include <mutex>
 
 #if defined(__clang__)
@@ -42,15 +42,44 @@ class VELLUM_CAPABILITY("mutex") SharedMutex {
   SharedMutex() = default;
   SharedMutex(const SharedMutex&) = delete;
   SharedMutex& operator=(const SharedMutex&) = delete;
-  ~SharedMutex() { ::pthread_rwlock_destroy(&lock_); }
 
-  void lock() VELLUM_ACQUIRE() { ::pthread_rwlock_wrlock(&lock_); }
-  void unlock() VELLUM_RELEASE() { ::pthread_rwlock_unlock(&lock_); }
-  void lock_shared() VELLUM_ACQUIRE_SHARED() { ::pthread_rwlock_rdlock(&lock_); }
-  void unlock_shared() VELLUM_RELEASE_SHARED() { ::pthread_rwlock_unlock(&lock_); }
+  void lock() VELLUM_ACQUIRE() {
+    std::uint32_t seen = state_.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((seen & ~kWriterWaits) == 0) {
+        // Whoever else waits to write says so again.
+        if (state_.compare_exchange_weak(seen, kWriter, std::memory_order_acquire, std::memory_order_relaxed)) return;
+      } else if ((seen & kWriterWaits) != 0 ||
+                 state_.compare_exchange_weak(seen, seen | kWriterWaits, std::memory_order_relaxed)) {
+        state_.wait(seen | kWriterWaits, std::memory_order_relaxed);
+        seen = state_.load(std::memory_order_relaxed);
+      }
+    }
+  }
+  void unlock() VELLUM_RELEASE() {
+    state_.store(0, std::memory_order_release);
+    state_.notify_all();
+  }
+  void lock_shared() VELLUM_ACQUIRE_SHARED() {
+    std::uint32_t seen = state_.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((seen & (kWriter | kWriterWaits)) != 0) {
+        state_.wait(seen, std::memory_order_relaxed);
+        seen = state_.load(std::memory_order_relaxed);
+      } else if (state_.compare_exchange_weak(seen, seen + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        return;
+      }
+    }
+  }
+  void unlock_shared() VELLUM_RELEASE_SHARED() {
+    // The last reader lets the writer in.
+    if (state_.fetch_sub(1, std::memory_order_release) == (kWriterWaits | 1)) state_.notify_all();
+  }
 
  private:
-  pthread_rwlock_t lock_ = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+  static constexpr std::uint32_t kWriter = 1U << 31;
+  static constexpr std::uint32_t kWriterWaits = 1U << 30;
+  std::atomic<std::uint32_t> state_{0};  // and the number of readers
 };
 
 class VELLUM_SCOPED_CAPABILITY MutexLock {

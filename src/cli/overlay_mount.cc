@@ -45,6 +45,7 @@ fuse::Wishes wishes(const OverlayCommand& command) {
   wishes.writeback_cache = command.overlay.writeback;
   wishes.passthrough = command.mount.passthrough;
   wishes.posix_acl = !command.overlay.no_acl && !command.overlay.no_xattrs;
+  wishes.readdirplus_auto = false;  // the engine leaves attributes out where they do not pay
   wishes.export_support = command.overlay.nfs_filehandles;
   if (command.mount.max_write) wishes.max_write = *command.mount.max_write;
   if (command.mount.max_background) {

@@ -127,7 +127,7 @@ void Worker::work(const RequestBytes& bytes) {
     log::debug("dropped a request of {} bytes", bytes.head.size());
     return;
   }
-  const std::uint64_t start = now_ns();
+  started_ns_ = now_ns();
   header_ = *header;
   error_ = 0;
   answered_ = is_unanswered(header_.opcode);
@@ -145,8 +145,10 @@ void Worker::work(const RequestBytes& bytes) {
   }
   if (!answered_) reply_error(Errno(EIO));
   if (traced && !is_unanswered(header_.opcode)) log::debug("unique={} -> {}", header_.unique, describe_error(error_));
-  counters_.count(header_.opcode, error_ != 0, now_ns() - start);
+  if (is_unanswered(header_.opcode)) count(false);
 }
+
+void Worker::count(bool failed) { counters_.count(header_.opcode, failed, now_ns() - started_ns_); }
 
 void Worker::dispatch(const Operation& operation) {
   // Only INIT makes sense before INIT, and only once. (INTERRUPT and DESTROY never hurt.)
@@ -170,8 +172,10 @@ void Worker::dispatch(const Operation& operation) {
 bool Worker::send(const abi::OutHeader& header, const void* body, std::size_t size, const void* more,
                   std::size_t more_size) {
   const iovec parts[] = {part(&header, sizeof header), part(body, size), part(more, more_size)};
-  const std::size_t count = more_size > 0 ? 3 : size > 0 ? 2 : 1;
-  const Status sent = channel_->send(std::span(parts, count));
+  const std::size_t used = more_size > 0 ? 3 : size > 0 ? 2 : 1;
+  // Before the caller goes on: who then reads the counters finds this request among them.
+  count(header.error != 0);
+  const Status sent = channel_->send(std::span(parts, used));
   if (sent) return true;
   switch (sent.error().value()) {
     case ENOENT:

@@ -53,6 +53,7 @@ class Worker {
   Result<bool> serve_one();  // false: the connection has ended
   void work(const RequestBytes& bytes);
   void dispatch(const Operation& operation);
+  void count(bool failed);
 
   void on(const op::Lookup&);
   void on(const op::Forget&);
@@ -121,6 +122,7 @@ class Worker {
   Counters counters_;
 
   Header header_;  // of the current request
+  std::uint64_t started_ns_ = 0;
   int error_ = 0;  // what it was answered
   bool answered_ = false;
   bool ready_ = false;  // INIT was answered

@@ -108,8 +108,14 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   if (change.kill_suidgid) kill_suidgid(place.fd(), place.name);
   if (change.mode) TRY(set_mode(place.fd(), place.name, *change.mode & 07777));
   if (times) TRY(set_times(place, change));
+  changed_through(id, *node);
   sys::Statx st = TRY(stat_of(*node));
   return fuse::AttrReply{.attr = to_attr(*node, st), .valid = attr_valid(*node, id)};
+}
+
+// What changes under a retired node's id, the kernel does not expect to see under its successor's.
+void Overlay::changed_through(fuse::NodeId id, const Node& node) {
+  if (node.node_id() != id && notifier_ != nullptr) ignore(notifier_->inval_attr(node.node_id()));
 }
 
 Result<std::string> Overlay::readlink(const fuse::Caller&, fuse::NodeId id) {

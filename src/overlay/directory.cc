@@ -6,6 +6,8 @@
 namespace vellum::overlay {
 namespace {
 
+constexpr std::size_t kAttributesUpTo = 10'000;  // names in a directory
+
 struct RawName {
   std::string name;
   std::uint64_t ino;
@@ -225,6 +227,9 @@ Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId id, fuse::HandleId
   ReadLock tree(tree_mutex_);
   ReadLock lock(dir.mutex);
   const auto& entries = reading.listing->entries();
+  // Attributes cost a system call here, and an inode in the kernel, for each name; not to have them costs who wants
+  // them a LOOKUP for each. Those who list a huge directory mostly want names, unless they have shown otherwise.
+  bool attributes = entries.size() <= kAttributesUpTo || offset == 0 || dir.dir->looked_into.exchange(false);
   for (std::size_t at = reading.listing->after(offset); at < entries.size(); ++at) {
     const ListingEntry& entry = entries[at];
     std::string_view name = reading.listing->name(entry);
@@ -232,7 +237,7 @@ Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId id, fuse::HandleId
     fuse::Entry answer;
     answer.attr.ino = entry.ino;
     answer.attr.mode = static_cast<std::uint32_t>(entry.type) << 12;
-    if (at >= 2) {
+    if (at >= 2 && attributes) {
       auto child = find_child(dir, name);
       if (child && !*child) continue;  // gone since the listing was made
       if (child) {

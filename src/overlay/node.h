@@ -42,6 +42,7 @@ struct DirState {
   std::shared_ptr<const Listing> listing;   // what readdir answered last
   bool listing_stale = false;               // names have changed since
   std::uint32_t slow_lookups = 0;
+  std::atomic<bool> looked_into{false};  // names were looked up since readdirplus last left attributes out
   bool upper_xattr_whiteouts = false;
   bool upper_impure = false;
 };
@@ -71,19 +72,19 @@ struct Node {
   std::atomic<std::uint64_t> refs{0};
   std::atomic<std::uint64_t> lookups{0};
   std::atomic<std::uint64_t> id{0};
-  SharedMutex mutex;
   Node* parent = nullptr;  // pinned by this node
   NodeName name;
   std::uint64_t ino = 0;  // as presented
   std::unique_ptr<DirState> dir;
   std::unique_ptr<FileState> file;
+  std::atomic<Node*> successor{nullptr};  // of a retired node, pinned by it; set once
+  SharedMutex mutex;
   std::atomic<std::uint32_t> handles{0};  // open
   std::atomic<std::uint32_t> writers{0};  // of those, for writing
   LayerIndex layer = 0;                   // of a non-directory: where it was found
   std::uint8_t type = 0;                  // DT_*
   std::atomic<bool> in_upper{false};
   std::atomic<bool> nameless{false};
-  std::atomic<Node*> successor{nullptr};  // of a retired node, pinned by it; set once
   std::atomic<bool> stored{false};  // a small lower file: its data was given to the kernel
   bool pinned = false;              // kept for the life of the mount
 

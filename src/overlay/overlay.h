@@ -196,6 +196,7 @@ class Overlay : public fuse::Filesystem {
   Status set_mode(sys::FdRef fd, const char* name, mode_t mode);
   Status set_owner(sys::FdRef fd, const char* name, std::optional<std::uint32_t> uid, std::optional<std::uint32_t> gid);
   Status set_size(const Place& place, std::optional<fuse::HandleId> handle, std::uint64_t size);
+  void changed_through(fuse::NodeId id, const Node& node);
   Status set_times(const Place& place, const fuse::SetAttr& change);
 
   Result<std::string> read_symlink(const Place& place);

@@ -506,6 +506,7 @@ Result<fuse::Entry> Overlay::lookup(const fuse::Caller&, fuse::NodeId parent_id,
   if (name == "..") return entry_for(parent->parent != nullptr ? *parent->parent : *parent);
   if (name.size() > kNameMax) return fail(ENAMETOOLONG);
 
+  parent->dir->looked_into.store(true, std::memory_order_relaxed);
   NodeRef node;
   bool want_index = false;
   {

@@ -70,6 +70,7 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
   TRY(sys::setxattr(place.fd(), place.name, disk.c_str(), bytes, how));
+  changed_through(id, *node);
   if (flags.acl_kill_sgid &&
       name == kAccessAcl) {  // the kernel asks for it with a default ACL too, which changes no mode
     auto st = stat_at(*upper_, place.fd(), place.name);
@@ -98,6 +99,7 @@ Status Overlay::removexattr(const fuse::Caller&, fuse::NodeId id, std::string_vi
   CurrentLock<WriteLock> lock(nodes_, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
+  changed_through(id, *node);
   return sys::removexattr(place.fd(), place.name, disk.c_str());
 }
 
