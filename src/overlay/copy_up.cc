@@ -158,15 +158,12 @@ Status Overlay::ensure_upper_dir(Node& dir) {
   return {};
 }
 
-// After a copy-up: the object shows its copy's ctime and link count. The kernel must not mix what it remembers of before
-// with what it asks for later. A directory's own copy-up also changes what its parent shows (the link count of a
-// directory that was in one layer only); a file's does not, and costs the parent's next user no GETATTR.
-// The tree is locked, shared.
+// After a copy-up: the object shows its copy's size, ctime and link count, and the directory above got a new entry in
+// upper. The kernel must not mix what it remembers of before with what it asks for later. The tree is locked, shared.
 void Overlay::attributes_changed(Node& copied, fuse::NodeId known_as) {
   copy_ups_.fetch_add(1, std::memory_order_relaxed);
   if (notifier_ == nullptr) return;
   ignore(notifier_->inval_attr(known_as));
-  if (!copied.is_dir()) return;
   if (NodeRef parent = parent_of(copied)) ignore(notifier_->inval_attr(parent->node_id()));
 }
 

@@ -210,6 +210,13 @@ Case random_case(Random& random, Backend backend) {
   test.compare_mtimes = backend != Backend::kKernel || !test.options.ends_with("metacopy=on");
   if (backend == Backend::kKernel) test.options += ",index=on,xino=on";
   if (backend == Backend::kVellum && test.spans_devices && chance(random, 50)) test.options += ",xino=on";
+  if (backend == Backend::kVellum) {
+    const auto roll = below(random, 100);
+    if (roll < 35) test.options += ",passthrough=0";
+    if (roll >= 35 && roll < 50) test.options += ",passthrough=upper";
+    // What passes through takes a setuid or setgid bit that came after the file was opened, from root's file too.
+    test.features.late_set_id = roll < 35;
+  }
   // A chown that changes nothing clears setuid bits, but the kernel does not tell a FUSE server that clears them by
   // itself on writes (FUSE_HANDLE_KILLPRIV_V2), which saves it a request for each write.
   test.features.empty_chown = backend == Backend::kKernel;

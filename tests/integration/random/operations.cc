@@ -460,7 +460,10 @@ Op random_op(Random& random, const Features& features, const std::vector<std::st
       op.mode = chance(random, 15) ? RENAME_NOREPLACE : chance(random, 20) ? RENAME_EXCHANGE : 0;
       break;
     case OpKind::kChmod:
-    case OpKind::kHeldChmod: op.mode = random_mode(random); break;
+    case OpKind::kHeldChmod:
+      op.mode = random_mode(random);
+      if (!features.late_set_id) op.mode &= 01777;
+      break;
     case OpKind::kChown:
       op.uid = chance(random, 30) ? static_cast<uid_t>(-1) : chance(random, 50) ? 1000 : 0;
       op.gid = chance(random, 30) && (features.empty_chown || op.uid != static_cast<uid_t>(-1)) ? static_cast<gid_t>(-1)

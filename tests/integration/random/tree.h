@@ -55,6 +55,7 @@ struct Features {
   bool devices = true;
   bool symlinks_in_layers = true;
   bool empty_chown = true;  // chown(path, -1, -1)
+  bool late_set_id = true;  // chmod may set setuid and setgid bits, even of a file that is open
 };
 
 const std::vector<std::string>& names(const Features& features);
