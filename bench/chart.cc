@@ -53,12 +53,13 @@ void draw_chart(const Results& results, const std::string& base, const std::stri
   }
   const std::string script = fmt::format(
       "set terminal svg size {},520 background '#ffffff' font 'sans-serif,12'\nset output '{}'\n"
-      "set title 'Time relative to {} ({}), logarithmic: lower is better'\n"
+      "set title 'Time relative to {} ({}), logarithmic; lower is better'\n"
       "set style data histograms\nset style histogram clustered gap 1\nset style fill solid 0.9 noborder\n"
-      "set logscale y 2\nset yrange [0.5:*]\nset grid ytics\nset xtics rotate by -45 nomirror scale 0\n"
+      "set logscale y 2\nset yrange [0.5:*]\nset grid ytics\nset xtics rotate by 40 right nomirror scale 0\n"
       "set key top left horizontal\nset format y '%gx'\n"
       "set linetype 1 lc rgb '#b0b7c3'\nset linetype 2 lc rgb '#7a869a'\nset linetype 3 lc rgb '#0b7285'\n"
-      "set linetype 4 lc rgb '#e8590c'\nset linetype 5 lc rgb '#5f3dc4'\n{}plot {}\n",
+      "set linetype 4 lc rgb '#e8590c'\nset linetype 5 lc rgb '#5f3dc4'\n{}plot {}, 1 with lines linecolor rgb "
+      "'#212529' linewidth 1 notitle\n",
       std::max<std::size_t>(700, rows * 34 + 120), path, plain(base), where, table, plots);
   std::FILE* gnuplot = ::popen("gnuplot", "we");
   if (gnuplot == nullptr) must(-1, "start", "gnuplot");

@@ -78,10 +78,10 @@ double seconds_between(Clock::time_point start, Clock::time_point end) {
 }
 
 // From the first thread's start to the last one's end.
-double timed(const Loop& loop, unsigned threads) {
+double timed(const Loop& loop, unsigned threads, unsigned passes) {
   if (threads == 1) {
     const auto start = Clock::now();
-    loop.run(0, loop.steps);
+    for (unsigned pass = 0; pass < passes; ++pass) loop.run(0, loop.steps);
     return seconds_between(start, Clock::now());
   }
   std::barrier ready(static_cast<std::ptrdiff_t>(threads));
@@ -93,7 +93,8 @@ double timed(const Loop& loop, unsigned threads) {
       ready.arrive_and_wait();
       starts[i] = Clock::now();
       try {
-        loop.run(loop.steps * i / threads, loop.steps * (i + 1) / threads);
+        for (unsigned pass = 0; pass < passes; ++pass)
+          loop.run(loop.steps * i / threads, loop.steps * (i + 1) / threads);
       } catch (...) {
         errors[i] = std::current_exception();
       }
@@ -116,14 +117,14 @@ Json client(const Workload& workload, const Scene& scene, unsigned threads, cons
   const auto before = asked_once ? requests_so_far(scene.mount) : std::nullopt;
   const double cpu_before = cpu_seconds(daemons);
   must(::write(ready_pipe, "r", 1), "write", "pipe");
-  const double seconds = timed(loop, threads);
-  Json result{{"seconds", seconds}, {"ops", loop.ops}};
+  const double seconds = timed(loop, threads, workload.traits.passes);
+  Json result{
+      {"seconds", seconds}, {"ops", loop.ops * workload.traits.passes}, {"cpu", cpu_seconds(daemons) - cpu_before}};
   if (before) {
     if (const auto after = requests_so_far(scene.mount)) {
       result["requests"] = (*after - *before) - (*before - *asked_once);
     }
   }
-  result["cpu"] = cpu_seconds(daemons) - cpu_before;
   result["peak"] = peak_kib(daemons);
   return result;
 }

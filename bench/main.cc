@@ -13,6 +13,7 @@
 #include "files.h"
 #include "report.h"
 #include "rounds.h"
+#include "scaling.h"
 #include "stage.h"
 #include "systems.h"
 #include "workloads.h"
@@ -26,7 +27,7 @@ struct CommandLine {
   Settings settings;
   std::vector<std::string> ours, more_systems, only_systems, who{"root"};
   std::string json, text, chart, from;
-  bool list = false, quick = false, check_targets = false;
+  bool list = false, quick = false, scaling = false, check_targets = false;
 };
 
 // Numbers that take a fiftieth of the time; for a look, not for a result.
@@ -53,15 +54,19 @@ std::vector<System> chosen_systems(const CommandLine& line) {
     ours.push_back({name, text.size() > name.size() ? text.substr(name.size() + 1) : ""});
   }
   std::vector<System> systems = make_systems(line.settings, ours, line.more_systems);
-  if (!line.only_systems.empty()) {
-    for (const std::string& name : line.only_systems) {
+  std::vector<std::string> only = line.only_systems;
+  if (only.empty() && line.scaling) {  // the others would take hours for a million of anything
+    for (const System& system : systems) {
+      if (system.name != "native" && system.name != "unionfs-fuse") only.push_back(system.name);
+    }
+  }
+  if (!only.empty()) {
+    for (const std::string& name : only) {
       if (std::ranges::none_of(systems, [&](const System& system) { return system.name == name; })) {
         throw Failure("--systems: there is no " + name);
       }
     }
-    std::erase_if(systems, [&](const System& system) {
-      return std::ranges::find(line.only_systems, system.name) == line.only_systems.end();
-    });
+    std::erase_if(systems, [&](const System& system) { return std::ranges::find(only, system.name) == only.end(); });
   }
   return systems;
 }
@@ -89,20 +94,25 @@ std::string measure(const CommandLine& line, const Stage& stage) {
   CommandLine own = line;
   own.settings = settings;
   const std::vector<System> systems = chosen_systems(own);
+  const std::vector<Settings> points =
+      line.scaling ? scaling_points(settings, line.quick) : std::vector<Settings>{settings};
+  const auto runs_as = [&](Who who) {
+    std::size_t runs = 0;
+    for (const Settings& point : points) runs += count_runs(point, systems, who);
+    return runs;
+  };
   std::size_t steps = 0;
-  for (const Who who : settings.who) {
-    steps +=
-        plan(settings, who).size() * systems.size() * settings.places.size() * settings.layers.size() * settings.rounds;
-  }
+  for (const Who who : settings.who) steps += runs_as(who);
   if (steps == 0) throw Failure("no workload of that name; --list shows them");
   Progress progress(steps);
   Json cells = Json::array();
   for (const Who who : settings.who) {
     const std::string part = run_as(who, stage, [&](const Stage& place) {
       Results results;
-      run_rounds(settings, systems, who, place, progress, results);
+      for (const Settings& point : points) run_rounds(point, systems, who, place, progress, results);
       return to_json(results.cells).dump(-1, ' ', false, Json::error_handler_t::replace);
     });
+    progress.skip(runs_as(who));
     for (Json& cell : Json::parse(part)) cells.push_back(std::move(cell));
   }
   progress.finish();
@@ -114,15 +124,17 @@ int report(const CommandLine& line, const std::string& json) {
   const Json document = Json::parse(json);
   Results results;
   results.cells = cells_from_json(document["cells"]);
+  const bool is_series = !results.cells.empty() && !results.cells[0].axis.empty();
   const Json& head = document["machine"];
   const std::string text =
       fmt::format("vellum-bench, {}, Linux {}, {} CPUs, {} rounds\n", head["time"].get<std::string>(),
                   head["kernel"].get<std::string>(), head["cpus"].get<int>(), head["rounds"].get<int>()) +
-      report_text(results, {.base = line.settings.base, .check_targets = line.check_targets});
+      (is_series ? scaling_text(results)
+                 : report_text(results, {.base = line.settings.base, .check_targets = line.check_targets}));
   fmt::print("{}", text);
   if (!line.json.empty() && line.from.empty()) write_file(line.json, json + "\n");
   if (!line.text.empty()) write_file(line.text, text);
-  if (!line.chart.empty()) draw_chart(results, line.settings.base, line.chart);
+  if (!line.chart.empty() && !is_series) draw_chart(results, line.settings.base, line.chart);
   return line.check_targets && !missed_targets(results, line.settings.base).empty() ? 1 : 0;
 }
 
@@ -153,6 +165,7 @@ CommandLine parse(int argc, char** argv) {
   app.add_option("--threads", settings.threads, "Numbers of client threads")->delimiter(',');
   app.add_option("--rounds", settings.rounds, "How often");
   app.add_option("--workloads", settings.workloads, "Names or globs, with commas between");
+  app.add_flag("--scaling", line.scaling, "Series instead: files, names in a directory, layers");
   app.add_option("--base", settings.base, "The system that ratios are made to");
   app.add_option("--files", settings.sizes.files, "Small files in the tree");
   app.add_option("--data-mib", settings.sizes.data_mib, "Size of what is read and written");

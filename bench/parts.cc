@@ -18,7 +18,7 @@ void make_tree(const std::vector<std::string>& roots, const Sizes& sizes) {
   }
   for (unsigned i = 0; i < sizes.files; ++i) {
     std::string content = fmt::format("file {}\n", i);
-    content.resize(kSmallFileSize, 'x');
+    content.resize(sizes.file_bytes, 'x');
     write_file(roots[i % roots.size()] + "/" + tree_file(sizes, i), content);
   }
 }

@@ -22,8 +22,6 @@ enum Part : unsigned {
 };
 constexpr unsigned kAllParts = 127;
 
-constexpr unsigned kSmallFileSize = 4096;
-
 // The path of file `i` of tree/, from the root of the mount on.
 std::string tree_file(const Sizes& sizes, unsigned i);
 std::string tree_dir(unsigned i);

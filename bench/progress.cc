@@ -1,10 +1,11 @@
 #include "progress.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace vellum::bench {
 
@@ -14,7 +15,7 @@ Progress::Progress(std::size_t steps) : steps_(steps), terminal_(::isatty(STDERR
 void Progress::step(const std::string& what) {
   const auto now = Clock::now();
   const std::chrono::seconds wait(terminal_ ? 0 : 10);
-  if (done_ == 0 || now - shown_ >= wait) {
+  if (std::exchange(silent_, false) || now - shown_ >= wait) {
     shown_ = now;
     const double spent = std::chrono::duration<double>(now - started_).count();
     std::string left;
@@ -28,6 +29,8 @@ void Progress::step(const std::string& what) {
   }
   ++done_;
 }
+
+void Progress::skip(std::size_t steps) { done_ += steps; }
 
 void Progress::finish() {
   if (terminal_) fmt::print(stderr, "\r\033[K");

@@ -11,12 +11,14 @@ class Progress {
  public:
   explicit Progress(std::size_t steps);
   void step(const std::string& what);  // begins one
+  void skip(std::size_t steps);        // which somebody else has made
   void finish();
 
  private:
   using Clock = std::chrono::steady_clock;
   std::size_t steps_;
   std::size_t done_ = 0;
+  bool silent_ = true;
   bool terminal_;
   Clock::time_point started_ = Clock::now();
   Clock::time_point shown_{};

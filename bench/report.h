@@ -14,7 +14,7 @@ struct ReportOptions {
 
 // Times per operation and ratios; then what the daemons used and, for ours, requests per operation.
 std::string report_text(const Results& results, const ReportOptions& options);
-// The targets that were missed, a line each, for the systems that are ours (they count requests).
+// The targets that were missed, a line each, by the systems that are ours.
 std::vector<std::string> missed_targets(const Results& results, const std::string& base);
 
 // Bars of ratios, drawn by gnuplot.

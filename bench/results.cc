@@ -14,6 +14,17 @@ void add_once(std::vector<std::string>& list, const std::string& word) {
   if (std::ranges::find(list, word) == list.end()) list.push_back(word);
 }
 
+std::vector<std::string> common_workloads(const Results& results, const std::string& where, const std::string& base) {
+  std::vector<std::string> common = results.workloads(where);
+  const std::size_t all = common.size();
+  for (const std::string& system : results.systems()) {
+    const auto fails = [&](const std::string& workload) { return !results.ratio(where, workload, system, base); };
+    if (static_cast<std::size_t>(std::ranges::count_if(results.workloads(where), fails)) * 4 > all) continue;
+    std::erase_if(common, fails);
+  }
+  return common;
+}
+
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -42,7 +53,7 @@ Cell& Results::cell(const std::string& where, const std::string& workload, const
   for (Cell& cell : cells) {
     if (cell.circumstances == where && cell.workload == workload && cell.system == system) return cell;
   }
-  return cells.emplace_back(Cell{where, workload, system, {}});
+  return cells.emplace_back(Cell{where, workload, system, {}, 0, {}});
 }
 
 const Cell* Results::find(const std::string& where, const std::string& workload, const std::string& system) const {
@@ -84,9 +95,10 @@ std::optional<double> Results::ratio(const std::string& where, const std::string
 
 std::optional<Results::Mean> Results::geometric_mean(const std::string& where, const std::string& system,
                                                      const std::string& base) const {
+  const std::vector<std::string> common = common_workloads(*this, where, base);
   double logarithms = 0;
   std::size_t count = 0;
-  for (const std::string& workload : workloads(where)) {
+  for (const std::string& workload : common) {
     if (const auto one = ratio(where, workload, system, base)) {
       logarithms += std::log(*one);
       ++count;
@@ -118,6 +130,10 @@ Json to_json(const std::vector<Cell>& cells) {
              {"workload", cell.workload},
              {"system", cell.system},
              {"runs", std::move(runs)}};
+    if (!cell.axis.empty()) {
+      row["axis"] = cell.axis;
+      row["axis_value"] = cell.axis_value;
+    }
     if (const auto seconds = cell.median_seconds()) row["median_seconds"] = *seconds;
     list.push_back(std::move(row));
   }
@@ -127,7 +143,12 @@ Json to_json(const std::vector<Cell>& cells) {
 std::vector<Cell> cells_from_json(const Json& json) {
   std::vector<Cell> cells;
   for (const Json& row : json) {
-    Cell cell{row["circumstances"], row["workload"], row["system"], {}};
+    Cell cell{row["circumstances"],
+              row["workload"],
+              row["system"],
+              row.value("axis", ""),
+              row.value("axis_value", std::uint64_t{0}),
+              {}};
     for (const Json& one : row["runs"]) {
       Run run;
       run.error = one.value("error", "");

@@ -16,6 +16,8 @@ struct Cell {
   std::string circumstances;  // "root, tmpfs, 8 layers": one table each
   std::string workload;
   std::string system;
+  std::string axis;  // of a series; empty in a plain run
+  std::uint64_t axis_value = 0;
   std::vector<Run> runs;
 
   // Of the runs that went well; of the capped ones the cap.
@@ -36,7 +38,7 @@ struct Results {
   // Time relative to `base`; nothing where one of the two has no time.
   std::optional<double> ratio(const std::string& circumstances, const std::string& workload, const std::string& system,
                               const std::string& base) const;
-  // Of the system's ratios, over the workloads for which it has one.
+  // Over the workloads for which every system has a ratio, those aside that fail in more than a quarter of them.
   struct Mean {
     double value = 0;
     std::size_t workloads = 0;

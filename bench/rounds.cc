@@ -93,11 +93,15 @@ Run run_once(const System& system, const Planned& planned, Trees& trees, const S
   return run;
 }
 
-}  // namespace
-
-std::string circumstances(Who who, const std::string& place, unsigned layers) {
-  return fmt::format("{}, {}, {} layer{}", name_of(who), place, layers, layers == 1 ? "" : "s");
+std::string circumstances(const Settings& settings, Who who, const std::string& place, unsigned layers) {
+  std::string text = fmt::format("{}, {}, {} layer{}", name_of(who), place, layers, layers == 1 ? "" : "s");
+  if (!settings.axis.empty() && settings.axis != "layers") {
+    text += fmt::format(", {} {}", settings.axis_value, settings.axis);
+  }
+  return text;
 }
+
+}  // namespace
 
 std::vector<Planned> plan(const Settings& settings, Who who) {
   std::vector<Planned> list;
@@ -112,12 +116,17 @@ std::vector<Planned> plan(const Settings& settings, Who who) {
   return list;
 }
 
+std::size_t count_runs(const Settings& settings, const std::vector<System>& systems, Who who) {
+  return plan(settings, who).size() * systems.size() * settings.places.size() * settings.layers.size() *
+         settings.rounds;
+}
+
 void run_rounds(const Settings& settings, const std::vector<System>& systems, Who who, const Stage& stage,
                 Progress& progress, Results& results) {
   const std::vector<Planned> planned = plan(settings, who);
   for (const std::string& place : settings.places) {
     for (const unsigned layers : settings.layers) {
-      const std::string where = circumstances(who, place, layers);
+      const std::string where = circumstances(settings, who, place, layers);
       Trees trees(stage.place(place) + "/t", layers, settings, who);
       std::size_t turn = 0;
       for (unsigned round = 0; round < settings.rounds; ++round) {
@@ -127,7 +136,10 @@ void run_rounds(const Settings& settings, const std::vector<System>& systems, Wh
             const System& system = systems[(turn + i) % systems.size()];
             progress.step(
                 fmt::format("{}: round {} of {}: {} on {}", where, round + 1, settings.rounds, one.name, system.name));
-            std::vector<Run>& runs = results.cell(where, one.name, system.name).runs;
+            Cell& cell = results.cell(where, one.name, system.name);
+            cell.axis = settings.axis;
+            cell.axis_value = settings.axis_value;
+            std::vector<Run>& runs = cell.runs;
             // What failed or took too long is not tried again.
             if (!runs.empty() && (runs[0].too_long || !runs[0].error.empty())) continue;
             runs.push_back(run_once(system, one, trees, settings, who));

@@ -23,6 +23,7 @@ std::vector<Planned> plan(const Settings& settings, Who who);
 void run_rounds(const Settings& settings, const std::vector<System>& systems, Who who, const Stage& stage,
                 Progress& progress, Results& results);
 
-std::string circumstances(Who who, const std::string& place, unsigned layers);
+// How many runs that will be.
+std::size_t count_runs(const Settings& settings, const std::vector<System>& systems, Who who);
 
 }  // namespace vellum::bench

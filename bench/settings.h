@@ -15,13 +15,14 @@ const char* name_of(Who who);
 // How much there is of everything. The counts are chosen so that kernel overlayfs takes 50 ms or more where a
 // workload allows it, and the slowest peer stays within seconds.
 struct Sizes {
-  unsigned files = 5000;         // in tree/, spread over the layers
-  unsigned directories = 50;     // of tree/, each in every layer
+  unsigned files = 10'000;  // in tree/, spread over the layers
+  unsigned file_bytes = 4096;
+  unsigned directories = 100;    // of tree/, each in every layer
   unsigned many = 100'000;       // names of many/
-  unsigned changes = 2000;       // creates, renames, unlinks, copy-ups
+  unsigned changes = 4000;       // creates, renames, unlinks, copy-ups
   unsigned data_mib = 256;       // the file that is read, and what is written
   unsigned big_mib = 512;        // the file that one append copies up
-  unsigned io = 20'000;          // random reads and writes, of 4 KiB
+  unsigned io = 40'000;          // random reads and writes, of 4 KiB
   unsigned unpack = 20'000;      // files in the archive
   unsigned source_files = 2000;  // in the git repository
 };
@@ -37,6 +38,9 @@ struct Settings {
   std::string disk = "/var/tmp";
   std::string binary;
   Sizes sizes;
+  // A point of a series: what grows (files, names, layers), and how far. Not set for a plain run.
+  std::string axis;
+  std::uint64_t axis_value = 0;
   unsigned cap_seconds = 60;  // a single run that takes longer is stopped, and shown as ">"
 };
 

@@ -33,6 +33,7 @@ struct Workload {
   struct Traits {
     bool changes = false;     // the tree: no other workload may use it afterwards
     bool warm = false;        // a first pass is not timed
+    unsigned passes = 1;      // that are timed, as one
     bool read_only = false;   // mounted without an upper directory
     bool threads = false;     // makes sense with several threads
     bool needs_root = false;  // not for a plain user

@@ -115,7 +115,7 @@ Loop write_in_steps(const Scene& scene, std::uint64_t size, std::size_t step) {
 }
 
 Loop write_seq(const Scene& scene) { return write_in_steps(scene, scene.sizes.data_mib * kMib, kChunk); }
-Loop write_4k(const Scene& scene) { return write_in_steps(scene, scene.sizes.data_mib * kMib / 4, kPage); }
+Loop write_4k(const Scene& scene) { return write_in_steps(scene, scene.sizes.data_mib * kMib / 2, kPage); }
 
 Loop write_rand(const Scene& scene) {
   const std::uint64_t size = scene.sizes.data_mib / 4 * kMib;
@@ -163,7 +163,7 @@ std::vector<Workload> data_workloads() {
       {"mmap_read", "map it and touch every page, fresh mount", kData, {}, mmap_read},
       {"mmap_write", "map a new file, write to every page, close", kData, {.changes = true}, mmap_write},
       {"write_seq", "write a large new file in steps of 128 KiB, close", kData, {.changes = true}, write_seq},
-      {"write_4k", "the same in steps of 4 KiB, a quarter of the size", kData, {.changes = true}, write_4k},
+      {"write_4k", "the same in steps of 4 KiB, half of the size", kData, {.changes = true}, write_4k},
       {"write_rand", "write 4 KiB at random places of a file, close", kData, {.changes = true}, write_rand},
       {"fsync_append", "append 4 KiB and fsync, many times", kData, {.changes = true}, fsync_append},
       {"append_512m", "append 4 KiB to a lower file of 512 MiB: copy-up", kBig, {.changes = true}, append_big},

@@ -56,11 +56,11 @@ void stat_missing(const std::string& path) {
 }
 
 void open_read_close(const std::string& path) {
-  char buffer[kSmallFileSize * 2];
+  char buffer[8192];
   const int fd = static_cast<int>(must(::open(path.c_str(), O_RDONLY | O_CLOEXEC), "open", path));
   const ssize_t got = ::read(fd, buffer, sizeof buffer);
   ::close(fd);
-  must(got == kSmallFileSize ? 0 : -1, "read", path);
+  must(got > 0 ? 0 : -1, "read", path);
 }
 
 void create_write_close(const std::string& path) {
@@ -155,11 +155,11 @@ Loop unlink_lower(const Scene& scene) { return on_lower_files(scene, unlink_path
 std::vector<Workload> name_workloads() {
   return {
       {"walk_stat_cold", "list every directory and lstat every name, fresh mount", kTree, {}, walk_tree},
-      {"walk_stat_warm", "the same again", kTree, {.warm = true}, walk_tree},
+      {"walk_stat_warm", "the same again", kTree, {.warm = true, .passes = 4}, walk_tree},
       {"lookup_cold", "stat known paths in random order, fresh mount", kTree, {.threads = true}, look_up},
-      {"lookup_warm", "the same again", kTree, {.warm = true}, look_up},
+      {"lookup_warm", "the same again", kTree, {.warm = true, .passes = 4}, look_up},
       {"miss_cold", "stat names that do not exist, fresh mount", kTree, {}, miss},
-      {"miss_warm", "the same again", kTree, {.warm = true}, miss},
+      {"miss_warm", "the same again", kTree, {.warm = true, .passes = 4}, miss},
       {"readdir_100k", "list a directory with very many names, fresh mount", kMany, {}, list_many},
       {"readdir_100k_warm", "the same again", kMany, {.warm = true}, list_many},
       {"open_read_close_cold", "open, read and close 4 KiB files, fresh mount", kTree, {.threads = true}, open_all},
