@@ -9,7 +9,7 @@
 namespace vellum::bench {
 namespace {
 
-// A shell command in the mount. Its output goes to the client's error file, which the report shows when it fails.
+// A shell command in the mount. Its output is shown if it fails.
 Loop shell(const Scene& scene, std::uint64_t ops, const std::string& command) {
   const std::string line = "cd " + shell_quoted(scene.mount) + " && " + command;
   return {.ops = ops, .run = [line](std::uint64_t, std::uint64_t) { run_shell(line); }};
