@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build/$(PRESET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build unit install deb package-test format format-check tidy clean deps
+.PHONY: help demo test bench build unit install deb package-test format format-check tidy clean deps
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,11 @@ demo: ## Install what is missing, build, and show an overlay at work
 test: ## Install what is missing, build, and run every test
 	@scripts/install-deps.sh all
 	@scripts/test.sh
+
+bench: ## Install what is missing, build, and measure us and our peers (BENCH="--quick" for a look)
+	@scripts/install-deps.sh build
+	@scripts/install-deps.sh bench
+	@scripts/bench.sh $(BENCH)
 
 deps: ## Install what building and testing need (Debian 12, root)
 	@scripts/install-deps.sh all

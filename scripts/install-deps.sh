@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian 12 packages that vellum needs; does nothing, quickly, when they are all there.
-# Usage: scripts/install-deps.sh [build|test|all]
+# Usage: scripts/install-deps.sh [build|test|bench|all]
 set -euo pipefail
 
 build_packages=(
@@ -15,12 +15,14 @@ test_packages=(
   acl libcap2-bin uidmap squashfs-tools xfsprogs btrfs-progs e2fsprogs
   tar file python3 util-linux man-db
 )
+bench_packages=(fuse-overlayfs unionfs-fuse gnuplot-nox)
 
 case "${1:-all}" in
   build) wanted=("${build_packages[@]}") ;;
   test) wanted=("${test_packages[@]}") ;;
+  bench) wanted=("${bench_packages[@]}") ;;
   all) wanted=("${build_packages[@]}" "${test_packages[@]}") ;;
-  *) echo "usage: $0 [build|test|all]" >&2; exit 2 ;;
+  *) echo "usage: $0 [build|test|bench|all]" >&2; exit 2 ;;
 esac
 
 if ! command -v apt-get > /dev/null; then

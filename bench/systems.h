@@ -1,0 +1,59 @@
+// The systems that are compared, and how each is mounted and ended. A new one is a line in make_systems(), or
+// --system 'NAME=COMMAND' on the command line. Errors: Failure.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "settings.h"
+
+namespace vellum::bench {
+
+struct System {
+  enum class Kind { kNative, kKernel, kCommand };
+  std::string name;
+  Kind kind = Kind::kCommand;
+  // Shell commands with the placeholders {lower} (A:B…, the topmost first), {lower_ro} (A=RO:B=RO…), {upper}, {work}
+  // and {mnt}; without the second the system has no mounts without an upper layer.
+  std::string command{};
+  std::string read_only_command{};
+};
+
+struct Ours {
+  std::string name;
+  std::string options;  // for -o, besides the layers
+};
+
+// `more` are NAME=COMMAND. Systems whose program is not installed are left out, with a line on stderr.
+std::vector<System> make_systems(const Settings& settings, const std::vector<Ours>& ours,
+                                 const std::vector<std::string>& more);
+
+// The directories of one mount.
+struct Room {
+  std::vector<std::string> lower;  // the topmost first
+  std::string upper, work, mount;
+};
+
+// A mounted system; unmounts, ends and waits for its processes when it goes.
+class Mounted {
+ public:
+  Mounted(const System& system, Room room, Who who, bool read_only);
+  ~Mounted();
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+
+  const std::string& path() const { return room_.mount; }
+  const std::vector<pid_t>& daemons() const { return daemons_; }
+
+ private:
+  void mount_kernel(Who who, bool read_only);
+  void start(const std::string& command, Who who);
+
+  Room room_;
+  bool mounted_ = false;
+  std::vector<pid_t> daemons_;
+};
+
+}  // namespace vellum::bench
