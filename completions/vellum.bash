@@ -2,7 +2,7 @@
 
 _vellum_overlay_options='lowerdir= upperdir= workdir= uidmapping= gidmapping= squash_to_root squash_to_uid=
 squash_to_gid= xattr_permissions= redirect_dir= metacopy= whiteouts= xino= userxattr volatile fsync= timeout=
-writeback= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
+writeback= passthrough= handles= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
 atime noatime diratime nodiratime sync dirsync allow_other default_permissions context=
 fsname= subtype= threaded= max_threads= max_write= max_background= debug'
 
@@ -29,7 +29,7 @@ _vellum_option_list() {
     whiteouts=*) words='auto device dotwh xattr' ;;
     xino=*) words='off auto on' ;;
     xattr_permissions=*) words='0 1 2' ;;
-    fsync=* | writeback=* | noxattrs=* | fast_ino=* | threaded=*) words='0 1' ;;
+    fsync=* | writeback=* | handles=* | noxattrs=* | fast_ino=* | threaded=*) words='0 1' ;;
     *)
       compopt -o nospace
       mapfile -t COMPREPLY < <(compgen -P "$before" -W "$_vellum_overlay_options" -- "$part")

@@ -1,6 +1,7 @@
 // Mutexes with Clang's thread-safety annotations (checked with clang-19 in CI). None is recursive, not even for
 // readers: a writer that waits for a SharedMutex holds new readers back, so that steady lookups cannot starve a
-// rename (std::shared_mutex on glibc would let them). A SharedMutex is four bytes, because every node of a mount has one.
+// rename (std::shared_mutex on glibc would let them). A SharedMutex is four bytes, because every node of a mount has
+// one.
 #pragma once
 
 #include <atomic>

@@ -36,7 +36,9 @@ the tree:
     volatile               no fsync: fast, and not safe against a crash
     fsync=0|1              pass fsync on (1)
     timeout=SECONDS        how long the kernel may cache names and attributes (1e9)
-    writeback=0|1          writeback cache (1)
+    passthrough=0|1|upper  as root the kernel reads and writes layer files itself: none, all, upper ones only (1)
+    writeback=0|1          writeback cache, where there is no passthrough (1)
+    handles=0|1            OPEN and OPENDIR even where the kernel could do without, to debug (0)
     noxattrs=0|1           no extended attributes (0)
     noacl                  no POSIX ACLs
     static_nlink           directories always have a link count of 1

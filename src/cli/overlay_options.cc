@@ -313,7 +313,6 @@ void set_defaults(OverlayCommand& command, const Environment& environment) {
   command.mount.allow_other = environment.is_root;
   command.mount.suid = environment.is_root;
   command.mount.subtype = "fuse-overlayfs";
-  command.mount.passthrough = !environment.no_passthrough;
   command.debug_log = environment.debug_log;
 }
 
@@ -413,6 +412,7 @@ Parsed<OverlayCommand> parse_overlay_command(std::span<const std::string> argume
     command.overlay.whiteouts = WhiteoutStyle::kDotWh;
   }
   if (auto taken = take_words(app.remaining(), command); !taken) return std::unexpected(taken.error());
+  if (environment.no_passthrough) command.mount.passthrough = false;
   if (auto checked = check_together(command); !checked) return std::unexpected(checked.error());
   return command;
 }

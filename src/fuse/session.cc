@@ -143,10 +143,9 @@ std::shared_ptr<Channel> Session::first_channel() const {
 Status Session::notify(abi::NotifyCode code, std::span<const std::byte> body, std::span<const std::byte> tail) {
   const auto channel = first_channel();
   if (!channel) return fail(ENODEV);
-  const abi::OutHeader header{
-      .length = static_cast<std::uint32_t>(sizeof(abi::OutHeader) + body.size() + tail.size()),
-      .error = static_cast<std::int32_t>(code),
-      .unique = 0};
+  const abi::OutHeader header{.length = static_cast<std::uint32_t>(sizeof(abi::OutHeader) + body.size() + tail.size()),
+                              .error = static_cast<std::int32_t>(code),
+                              .unique = 0};
   const auto part = [](std::span<const std::byte> bytes) {
     return iovec{const_cast<std::byte*>(bytes.data()), bytes.size()};
   };
@@ -154,8 +153,7 @@ Status Session::notify(abi::NotifyCode code, std::span<const std::byte> body, st
   notifications_.fetch_add(1, std::memory_order_relaxed);
   const Status sent = channel->send(std::span(parts, tail.empty() ? (body.empty() ? 1 : 2) : 3));
   if (log::debug_enabled()) {
-    log::debug("notify code={} {} bytes -> {}", header.error, header.length,
-               sent ? "OK" : sent.error().message());
+    log::debug("notify code={} {} bytes -> {}", header.error, header.length, sent ? "OK" : sent.error().message());
   }
   return sent;
 }

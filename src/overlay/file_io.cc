@@ -108,8 +108,7 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
   if (!fd) return fail(fd.error());
   if (kill && truncate != 0) kill_suidgid(place.fd(), place.name);
   bool lower = !node->in_upper.load(std::memory_order_acquire) || (node->file && node->file->metacopy);
-  bool may_store =
-      !node->in_upper.load(std::memory_order_acquire) && notifier_ != nullptr && st.size <= kSmallFile;
+  bool may_store = !node->in_upper.load(std::memory_order_acquire) && notifier_ != nullptr && st.size <= kSmallFile;
   return add_handle(node.share(), {.fd = std::move(*fd),
                                    .lower = lower,
                                    .writes = (flags & O_ACCMODE) != O_RDONLY,

@@ -237,8 +237,8 @@ class Overlay : public fuse::Filesystem {
   NodeRef parent_of(Node& node);
   // The node is locked, and so is its parent if it has one.
   Status copy_up_special(Node& node);
-  Status place_copy(NodeRef& node, sys::FdRef made, const std::string& temporary, const Place& from, const sys::Statx& st,
-                    bool metadata_only);
+  Status place_copy(NodeRef& node, sys::FdRef made, const std::string& temporary, const Place& from,
+                    const sys::Statx& st, bool metadata_only);
   Status place_nameless_copy(Node& node, sys::FdRef made, const LinkCopy& link_copy, const sys::Statx& st);
   void became_upper(Node& node, sys::FdRef copy, const std::string& indexed, const sys::Statx& lower);
   NodeRef successor_of(const Node& node);

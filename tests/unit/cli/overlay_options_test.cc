@@ -213,6 +213,16 @@ TEST(MountOptions, TheLastOfOppositesWins) {
   EXPECT_FALSE(good("suid,nosuid", {.is_root = true}).mount.suid);
 }
 
+TEST(MountOptions, PassthroughOfAllOrOfUpperFilesOrNone) {
+  EXPECT_TRUE(good("").mount.passthrough);
+  EXPECT_TRUE(good("").overlay.lower_passthrough);
+  EXPECT_FALSE(good("passthrough=0").mount.passthrough);
+  EXPECT_TRUE(good("passthrough=upper").mount.passthrough);
+  EXPECT_FALSE(good("passthrough=upper").overlay.lower_passthrough);
+  EXPECT_TRUE(good("passthrough=upper,passthrough").overlay.lower_passthrough);
+  EXPECT_FALSE(good("passthrough=1", {.no_passthrough = true}).mount.passthrough) << "the environment forbids it";
+}
+
 TEST(MountOptions, ContextKeepsItsCommas) {
   EXPECT_EQ(good(R"(context="u:r:t:s0:c1,c2",ro)").mount.selinux_context, "u:r:t:s0:c1,c2");
 }
@@ -242,7 +252,8 @@ INSTANTIATE_TEST_SUITE_P(Options, BadValue,
                                          "whiteouts=", "xattr_permissions=3", "plugins=p.so", "index=on",
                                          "nfs_export=on", "verity=require", "uuid=x", "lowerdir=/a::/b",
                                          "lowerdir=", "lowerdir+=", "upperdir=", "workdir", "ro=1", "allow_other=1",
-                                         "max_write=0", "max_threads=many", "fsname=", "noxattrs="));
+                                         "max_write=0", "max_threads=many", "fsname=", "noxattrs=",
+                                         "passthrough=lower"));
 
 }  // namespace
 }  // namespace vellum::cli
