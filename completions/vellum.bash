@@ -4,7 +4,7 @@ _vellum_overlay_options='lowerdir= upperdir= workdir= uidmapping= gidmapping= sq
 squash_to_gid= xattr_permissions= redirect_dir= metacopy= whiteouts= xino= userxattr volatile fsync= timeout=
 writeback= passthrough= handles= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
 atime noatime diratime nodiratime sync dirsync allow_other default_permissions context=
-fsname= subtype= threaded= max_threads= max_write= max_background= debug'
+fsname= subtype= threaded= max_threads= max_write= max_background= io_uring= debug'
 
 # Completes the last part of a comma-separated -o list.
 _vellum_option_list() {
@@ -26,6 +26,7 @@ _vellum_option_list() {
       ;;
     redirect_dir=*) words='off on copy follow nofollow' ;;
     metacopy=*) words='on off' ;;
+    io_uring=*) words='auto 1 0' ;;
     whiteouts=*) words='auto device dotwh xattr' ;;
     xino=*) words='off auto on' ;;
     xattr_permissions=*) words='0 1 2' ;;

@@ -5,7 +5,7 @@ set -euo pipefail
 
 build_packages=(
   make cmake ninja-build g++ ccache pkg-config git ca-certificates
-  libfmt-dev libspdlog-dev libcli11-dev libabsl-dev nlohmann-json3-dev
+  libfmt-dev libspdlog-dev libcli11-dev libabsl-dev nlohmann-json3-dev liburing-dev
   libgtest-dev libgmock-dev libacl1-dev libbenchmark-dev
   fuse3 attr dpkg-dev
 )

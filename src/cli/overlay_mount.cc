@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <future>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
@@ -19,6 +21,7 @@
 #include "overlay/overlay.h"
 #include "sys/file.h"
 #include "sys/process.h"
+#include "sys/uring_permit.h"
 
 namespace vellum::cli {
 namespace {
@@ -47,6 +50,7 @@ fuse::Wishes wishes(const OverlayCommand& command) {
   wishes.posix_acl = !command.overlay.no_acl && !command.overlay.no_xattrs;
   wishes.readdirplus_auto = false;  // the engine leaves attributes out where they do not pay
   wishes.export_support = command.overlay.nfs_filehandles;
+  wishes.io_uring = command.mount.io_uring != MountSettings::IoUring::kOff;
   if (command.mount.max_write) wishes.max_write = *command.mount.max_write;
   if (command.mount.max_background) {
     constexpr std::uint32_t kMost = std::numeric_limits<std::uint16_t>::max();
@@ -94,15 +98,28 @@ int serve(const std::string& program, const OverlayCommand& command, fuse::Daemo
   if (!overlay) return daemon.fail(fmt::format("{}: {}", program, overlay.error()));
   overlay::Overlay& engine = **overlay;
 
+  // The kernel offers io_uring, or does not, at the moment of mounting. Asked for by name, it is switched on until
+  // then.
+  std::optional<sys::UringPermit> permit;
+  if (command.mount.io_uring == MountSettings::IoUring::kOn) {
+    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
+  }
   auto mount = fuse::mount(mount_options(command.mount, engine.writable()));
   if (!mount) return daemon.fail(fmt::format("{}: {}", program, mount.error().message));
 
   if (!command.foreground) log::log_to_syslog(program.c_str());
-  const auto ready = [&daemon, &engine](unsigned workers) {
+  std::function<bool()> over_io_uring;
+  const auto ready = [&](unsigned workers) {
+    permit.reset();
     engine.set_workers(workers);
+    if (command.mount.io_uring == MountSettings::IoUring::kOn && !over_io_uring())
+      log::warning("io_uring=1: not possible here, going on with /dev/fuse (is {} Y? see docs/troubleshooting.md)",
+                   sys::UringPermit::kSwitch);
     daemon.ready();
   };
-  fuse::Session session(engine, {.wishes = wishes(command), .on_ready = ready});
+  fuse::Session session(
+      engine, {.wishes = wishes(command), .ring_threads = command.mount.max_threads.value_or(0), .on_ready = ready});
+  over_io_uring = [&session] { return session.over_io_uring(); };
   engine.set_stats_text([&session, &engine] { return mount_stats_json(session, engine); });
   std::jthread stopper;
   const fuse::StopSignals signals({

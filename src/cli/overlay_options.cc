@@ -258,6 +258,14 @@ constexpr auto kRules = std::to_array<Rule>({
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_write, v, 1U << 24); }},
     {"max_background", Argument::kRequired,
      [](OverlayCommand& c, std::string_view v) { return store_positive(c.mount.max_background, v); }},
+    {"io_uring", Argument::kOptional,
+     [](OverlayCommand& c, std::string_view v) {
+       using enum MountSettings::IoUring;
+       return choose(
+           c.mount.io_uring, v.empty() ? "1" : v,
+           std::to_array<Word<MountSettings::IoUring>>(
+               {{"auto", kAuto}, {"on", kOn}, {"off", kOff}, {"1", kOn}, {"0", kOff}}));
+     }},
     // The session finds the best way itself.
     {"clone_fd", Argument::kNone, accept},
     {"splice_read", Argument::kNone, accept},

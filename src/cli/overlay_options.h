@@ -37,6 +37,8 @@ struct MountSettings {
 
   bool threaded = true;
   bool passthrough = true;
+  enum class IoUring { kAuto, kOn, kOff };
+  IoUring io_uring = IoUring::kAuto;
   std::optional<std::uint32_t> max_threads, max_write, max_background;
 };
 

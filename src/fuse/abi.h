@@ -548,4 +548,20 @@ struct NotifyDelete {  // then the name, as above
 };
 static_assert(sizeof(NotifyDelete) == 24);
 
+// 7.42: requests over io_uring. Each entry has a page with this, and a payload apart for what follows the struct of the
+// operation: names and data, of the request and then of the reply.
+struct RingTransfer {
+  std::uint64_t flags;
+  std::uint64_t commit_id;     // names the request in the command that answers it
+  std::uint32_t payload_size;  // bytes used of the payload
+  std::uint32_t padding;
+  std::uint64_t reserved;
+};
+struct RingHeader {
+  char in_out[128];     // InHeader, then OutHeader
+  char operation[128];  // the struct of the opcode
+  RingTransfer transfer;
+};
+static_assert(sizeof(RingTransfer) == 32 && sizeof(RingHeader) == 288);
+
 }  // namespace vellum::fuse::abi

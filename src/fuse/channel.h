@@ -1,5 +1,5 @@
 // How requests come in and replies go out. The Session knows only this; what is behind it may be /dev/fuse, a
-// socket pair, or (later) io_uring.
+// socket pair, or io_uring (uring_channel.h).
 //
 // Ownership: receive() fills the caller's buffer, or lends memory of its own; either way the bytes stay valid
 // until the same thread's next receive() on the channel. A request is answered with send() on the channel that it
@@ -42,6 +42,14 @@ class Channel {
   virtual const char* name() const = 0;
   // Whether a request waits to be received, as far as this channel can tell.
   virtual bool pending() const { return false; }
+  // Memory in which the reply to the current request may be built, so that send() has nothing to copy. Empty: none.
+  virtual std::span<std::byte> reply_space() { return {}; }
+  // Before the first receive(), by the same thread: from now on requests may come.
+  virtual void start() {}
+  // The thread will not receive() again: a reply that was kept goes out.
+  virtual void finish() {}
+  // The descriptor behind it, if it is /dev/fuse.
+  virtual sys::FdRef device() const { return {}; }
 
   // The longest message this channel can carry, either way.
   virtual std::size_t message_limit() const { return std::numeric_limits<std::size_t>::max(); }
@@ -61,6 +69,7 @@ class DeviceChannel final : public Channel {
   Status send(std::span<const iovec> parts) override;
   Result<std::unique_ptr<Channel>> clone() override;
   const char* name() const override { return "device"; }
+  sys::FdRef device() const override { return device_; }
   bool pending() const override;
   bool can_open_backing() const override;
   Result<std::int32_t> open_backing(sys::FdRef file) override;

@@ -29,6 +29,7 @@ Agreement agree(const abi::InitIn& offer, const Wishes& wishes, std::size_t mess
                                     flag::kSpliceMove | flag::kSpliceRead;
   agreement.flags = offered & kAlways;
   if (both(wishes.explicit_inval_data, flag::kExplicitInvalData)) agreement.flags |= flag::kExplicitInvalData;
+  if (both(wishes.io_uring, flag::kOverIoUring)) agreement.flags |= flag::kOverIoUring;
   if (both(wishes.direct_io_mmap, flag::kDirectIoAllowMmap)) agreement.flags |= flag::kDirectIoAllowMmap;
 
   Connection& connection = agreement.connection;

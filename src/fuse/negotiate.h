@@ -30,6 +30,7 @@ struct Wishes {
   bool parallel_dirops = true;
   bool explicit_inval_data = true;
   bool direct_io_mmap = true;
+  bool io_uring = true;  // requests over io_uring, where kernel and process can
 };
 
 struct Agreement {

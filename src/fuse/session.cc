@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/scope.h"
+#include "fuse/uring_channel.h"
 #include "fuse/worker.h"
 #include "sys/thread.h"
 
@@ -27,40 +28,57 @@ Status Session::run(std::unique_ptr<Channel> channel, unsigned threads) {
 }
 
 Status Session::serve(std::shared_ptr<Channel> channel, unsigned threads) {
-  const auto add_worker = [this](std::shared_ptr<Channel> own) {
-    const MutexLock lock(mutex_);
-    return workers_.emplace_back(std::make_unique<Worker>(*this, std::move(own))).get();
-  };
   {
     const MutexLock lock(mutex_);
     channel_ = channel;
-    transport_ = channel->name();
   }
-  Worker* const first = add_worker(channel);
+  wanted_threads_ = threads;
+  // Threads that wait for a verdict get one, whatever happens here.
+  const auto end_threads = on_exit([this] {
+    open_gate(Gate::kAbandoned);
+    threads_.clear();
+  });
+  Worker* const first = add_worker(channel, {});
   if (const Status status = first->serve_init(); !status) {
     if (status.error() == ECANCELED) return {};
     return status;
   }
-  std::atomic<int> failure{0};
-  const auto work = [this, &failure](Worker* worker) {
-    const Status status = worker->serve();
-    if (status) return;
-    failure.store(status.error().value());
-    // Nobody should wait for requests that this thread no longer takes.
-    stop();
-  };
-  std::vector<std::jthread> others;
+  const bool rings = agreement_.has(abi::init_flag::kOverIoUring);
+  open_gate(Gate::kOpen);
+  if (rings) rings_started_->wait();
+  const unsigned workers = rings ? ring_workers_ : start_workers(channel, threads);
+  if (options_.on_ready) options_.on_ready(workers);
+  work(first);
+  threads_.clear();
+  if (failure_.load() != 0) return fail(failure_.load());
+  return {};
+}
+
+Worker* Session::add_worker(std::shared_ptr<Channel> channel, const Agreement& agreement) {
+  const MutexLock lock(mutex_);
+  return workers_.emplace_back(std::make_unique<Worker>(*this, std::move(channel), agreement)).get();
+}
+
+void Session::work(Worker* worker) {
+  const Status status = worker->serve();
+  if (status) return;
+  failure_.store(status.error().value());
+  // Nobody should wait for requests that this thread no longer takes.
+  stop();
+}
+
+unsigned Session::start_workers(const std::shared_ptr<Channel>& channel, unsigned threads) {
   try {
-    others.reserve(threads - 1);
+    threads_.reserve(threads - 1);
     for (unsigned i = 1; i < threads; ++i) {
       std::shared_ptr<Channel> own = channel;
       if (auto clone = channel->clone()) own = std::move(*clone);
-      Worker* const worker = add_worker(std::move(own));
+      Worker* const worker = add_worker(std::move(own), agreement_);
       auto undo = on_failure([this] {
         const MutexLock lock(mutex_);
         workers_.pop_back();
       });
-      others.emplace_back([worker, &work] {
+      threads_.emplace_back([this, worker] {
         sys::name_this_thread("fuse");
         work(worker);
       });
@@ -68,13 +86,56 @@ Status Session::serve(std::shared_ptr<Channel> channel, unsigned threads) {
     }
   } catch (const std::exception& error) {
     // A limit on processes or memory. Fewer threads serve as well, only not as many at once.
-    log::warning("serving with {} threads instead of {}: {}", others.size() + 1, threads, error.what());
+    log::warning("serving with {} threads instead of {}: {}", threads_.size() + 1, threads, error.what());
   }
-  if (options_.on_ready) options_.on_ready(static_cast<unsigned>(others.size()) + 1);
-  work(first);
-  others.clear();
-  if (failure.load() != 0) return fail(failure.load());
-  return {};
+  return static_cast<unsigned>(threads_.size()) + 1;
+}
+
+bool Session::start_rings(const Agreement& agreement) {
+  if (wanted_threads_ < 2) return false;
+  std::size_t before = 0;
+  {
+    const MutexLock lock(mutex_);
+    before = workers_.size();
+  }
+  try {
+    // The kernel takes no entry with less room than its longest message has.
+    const std::size_t payload = std::max<std::size_t>({abi::kMinReadBuffer, agreement.connection.max_write,
+                                                       agreement.max_pages * abi::kPageSize, abi::kXattrSizeMax});
+    auto channels = make_ring_channels(first_channel(), {.threads = options_.ring_threads, .payload = payload});
+    if (!channels) {
+      log::debug("no io_uring: {}", channels.error().message());
+      return false;
+    }
+    threads_.reserve(channels->size());
+    rings_started_ = std::make_unique<std::latch>(static_cast<std::ptrdiff_t>(channels->size()));
+    for (auto& channel : *channels) {
+      Worker* const worker = add_worker(std::move(channel), agreement);
+      threads_.emplace_back([this, worker] {
+        sys::name_this_thread("fuse-ring");
+        gate_.wait(Gate::kClosed);
+        if (gate_.load() != Gate::kOpen) return;
+        worker->start();
+        rings_started_->arrive_and_wait();
+        work(worker);
+      });
+    }
+    ring_workers_ = static_cast<unsigned>(channels->size());
+    return true;
+  } catch (const std::exception& error) {
+    // All or none: with a queue that nobody serves, the kernel would wait for ever.
+    log::warning("no io_uring: {}", error.what());
+    open_gate(Gate::kAbandoned);
+    threads_.clear();
+    const MutexLock lock(mutex_);
+    workers_.resize(before);
+    return false;
+  }
+}
+
+void Session::open_gate(Gate gate) {
+  gate_.store(gate);
+  gate_.notify_all();
 }
 
 void Session::stop() {
@@ -117,6 +178,11 @@ Connection Session::connection() const {
   return published_.connection;
 }
 
+bool Session::over_io_uring() const {
+  const MutexLock lock(mutex_);
+  return published_.has(abi::init_flag::kOverIoUring);
+}
+
 SessionStats Session::stats() const {
   SessionStats sum;
   std::array<OperationStats, abi::kOpcodeLimit> operations;
@@ -131,7 +197,7 @@ SessionStats Session::stats() const {
   sum.open_backing = open_backing_.load();
   sum.threads = static_cast<unsigned>(workers_.size());
   sum.minor = published_.connection.minor;
-  sum.transport = transport_;
+  sum.transport = workers_.empty() ? "" : workers_.back()->transport();
   return sum;
 }
 

@@ -13,7 +13,9 @@
 
 #include <atomic>
 #include <functional>
+#include <latch>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "base/mutex.h"
@@ -27,6 +29,7 @@ namespace vellum::fuse {
 
 struct SessionOptions {
   Wishes wishes = {};
+  unsigned ring_threads = 0;  // when requests come over io_uring; 0: two for each CPU
   // INIT was answered and this many workers exist: the mount is usable.
   std::function<void(unsigned workers)> on_ready = {};
 };
@@ -40,7 +43,8 @@ class Session final : public Notifier {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Serves with `threads` threads, the calling one among them. Success: unmounted, or stopped.
+  // Serves with `threads` threads, the calling one among them; over io_uring with ring_threads, while the calling one
+  // sees to the device. A single thread stays alone, on the device. Success: unmounted, or stopped.
   Status run(std::unique_ptr<Channel> channel, unsigned threads);
   // Ends run() even while the mount is busy; returns once no worker takes requests any more.
   void stop();
@@ -50,6 +54,8 @@ class Session final : public Notifier {
   SessionStats stats() const;
   // What was agreed; minor is 0 before INIT was answered.
   Connection connection() const;
+  // Whether INIT came to requests over io_uring.
+  bool over_io_uring() const;
 
   Status inval_attr(NodeId node) override;
   Status inval_data(NodeId node, std::int64_t offset, std::int64_t length) override;
@@ -64,23 +70,36 @@ class Session final : public Notifier {
  private:
   friend class Worker;
 
+  enum class Gate { kClosed, kOpen, kAbandoned };
+
   Status serve(std::shared_ptr<Channel> channel, unsigned threads);
   Status notify(abi::NotifyCode code, std::span<const std::byte> body, std::span<const std::byte> tail);
   Status notify_name(abi::NotifyCode code, std::span<const std::byte> body, std::string_view name);
+  Worker* add_worker(std::shared_ptr<Channel> channel, const Agreement& agreement);
+  void work(Worker* worker);
+  unsigned start_workers(const std::shared_ptr<Channel>& channel, unsigned threads);
+  // Threads with a ring each, which wait until INIT is answered. False: there are none, and nothing is left of them.
+  bool start_rings(const Agreement& agreement);
+  void open_gate(Gate gate);
   std::shared_ptr<Channel> first_channel() const;
   void publish(const Agreement& agreement);
 
   Filesystem& filesystem_;
   const SessionOptions options_;
   Agreement agreement_;  // written while INIT is answered, by the only worker there is then
+  unsigned wanted_threads_ = 1;
+  unsigned ring_workers_ = 0;
+  std::atomic<Gate> gate_{Gate::kClosed};      // what the threads with rings wait for
+  std::unique_ptr<std::latch> rings_started_;  // and then for one another
+  std::atomic<int> failure_{0};                // why a worker gave up
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint64_t> notifications_{0}, open_backing_{0};
 
   mutable Mutex mutex_;
   std::shared_ptr<Channel> channel_ VELLUM_GUARDED_BY(mutex_);
-  const char* transport_ VELLUM_GUARDED_BY(mutex_) = "";
   Agreement published_ VELLUM_GUARDED_BY(mutex_);  // agreement_ for other threads
   std::vector<std::unique_ptr<Worker>> workers_ VELLUM_GUARDED_BY(mutex_);
+  std::vector<std::jthread> threads_;  // of the run() thread
 };
 
 }  // namespace vellum::fuse

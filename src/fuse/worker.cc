@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <new>
 
 #include "base/log.h"
 #include "fuse/trace.h"
@@ -32,13 +31,7 @@ std::size_t input_size(std::size_t payload) { return std::max(payload, abi::kXat
 
 }  // namespace
 
-PageBuffer::PageBuffer(std::size_t bytes)
-    : size_((bytes + abi::kPageSize - 1) / abi::kPageSize * abi::kPageSize),
-      memory_(static_cast<std::byte*>(std::aligned_alloc(abi::kPageSize, size_))) {
-  if (!memory_) throw std::bad_alloc();
-}
-
-Worker::Worker(Session& session, std::shared_ptr<Channel> channel)
+Worker::Worker(Session& session, std::shared_ptr<Channel> channel, const Agreement& agreement)
     : session_(session),
       filesystem_(session.filesystem_),
       channel_(std::move(channel)),
@@ -46,9 +39,13 @@ Worker::Worker(Session& session, std::shared_ptr<Channel> channel)
       payload_(std::max<std::size_t>(session.options_.wishes.max_write, kLeastPayload)),
       in_(abi::kPageSize + input_size(payload_)),
       out_(payload_) {
-  const Agreement& agreement = session_.agreement_;
   ready_ = agreement.connection.minor != 0;
   decode_ = {.setxattr_ext = agreement.setxattr_ext(), .dot_names = agreement.connection.export_support};
+}
+
+void Worker::close_channel() {
+  transport_ = transport();
+  channel_.reset();
 }
 
 void Worker::leave() {
@@ -93,6 +90,7 @@ Status Worker::serve() {
     if (!more) status = fail(more.error());
     if (!more || !*more) break;
   }
+  channel_->finish();
   leave();
   return status;
 }
@@ -246,7 +244,9 @@ void Worker::reply_xattr(const Result<std::string>& value, std::uint32_t size) {
 }
 
 std::span<std::byte> Worker::output(std::uint32_t wanted) {
-  return out_.span().first(std::min<std::size_t>(wanted, payload_));
+  const std::size_t size = std::min<std::size_t>(wanted, payload_);
+  const auto lent = channel_->reply_space();
+  return lent.size() >= size && size > 0 ? lent.first(size) : out_.span().first(size);
 }
 
 // ---- operations
@@ -276,13 +276,16 @@ void Worker::on(const op::Init& o) {
     reply_error(status.error());
     return;
   }
+  // From the reply on the kernel waits for the rings, so they must be there before.
+  if (agreement.has(abi::init_flag::kOverIoUring) && !session_.start_rings(agreement))
+    agreement.flags &= ~abi::init_flag::kOverIoUring;
   const abi::InitOut out = settle(agreement, wishes);
   payload_ = std::min<std::size_t>(payload_, std::max<std::size_t>(out.max_write, kLeastPayload));
   session_.publish(agreement);
   decode_ = {.setxattr_ext = agreement.setxattr_ext(), .dot_names = agreement.connection.export_support};
   if (log::debug_enabled())
     log::debug("protocol 7.{} flags={:#x} max_write={} transport={}", out.minor, agreement.flags, out.max_write,
-               channel_->name());
+               agreement.has(abi::init_flag::kOverIoUring) ? "io_uring" : channel_->name());
   ready_ = reply(out);
   if (!ready_) refused_ = EPROTO;  // run() still destroys what init() made
 }

@@ -7,36 +7,25 @@
 #include <pthread.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "fuse/channel.h"
 #include "fuse/decode.h"
+#include "fuse/page_buffer.h"
 #include "fuse/session.h"
 
 namespace vellum::fuse {
 
-// Page-aligned memory that costs nothing until it is touched.
-class PageBuffer {
- public:
-  explicit PageBuffer(std::size_t bytes);
-  std::span<std::byte> span() { return {memory_.get(), size_}; }
-
- private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::size_t size_;
-  std::unique_ptr<std::byte, Free> memory_;
-};
-
 class Worker {
  public:
-  Worker(Session& session, std::shared_ptr<Channel> channel);
+  // `agreement`: what INIT came to; its minor is 0 for the worker that is to serve INIT.
+  Worker(Session& session, std::shared_ptr<Channel> channel, const Agreement& agreement);
 
   // Serves until INIT is answered (success), refused, or the connection ends.
   Status serve_init();
+  // For a channel that must be ready before others are served; by the thread that will serve().
+  void start() { channel_->start(); }
   // Serves until the connection ends (success: unmounted or stopped) or fails.
   Status serve();
   // Wakes the worker if it sleeps in receive(). True while it has not left serve().
@@ -44,8 +33,10 @@ class Worker {
   bool is_working() const { return state_.load() == State::kWorking; }
 
   Counters& counters() { return counters_; }
+  // How requests reach it. Guarded, as close_channel(), by the session's mutex.
+  const char* transport() const { return channel_ ? channel_->name() : transport_; }
   // After serve(): lets go of the descriptor. The counters stay.
-  void close_channel() { channel_.reset(); }
+  void close_channel();
 
  private:
   enum class State { kIdle, kReceiving, kWorking, kLeft };
@@ -110,11 +101,13 @@ class Worker {
   void reply_created(const Result<Created>& created);
   void reply_xattr(const Result<std::string>& value, std::uint32_t size);
   bool send(const abi::OutHeader& header, const void* body, std::size_t size, const void* more, std::size_t more_size);
+  // Where a long reply is built: in the channel's memory if it lends some.
   std::span<std::byte> output(std::uint32_t wanted);
 
   Session& session_;
   Filesystem& filesystem_;
   std::shared_ptr<Channel> channel_;
+  const char* transport_ = "";  // of a channel that was closed
   DecodeOptions decode_;
   std::size_t payload_;  // the most bytes in a READ, WRITE or READDIR
   PageBuffer in_, out_;

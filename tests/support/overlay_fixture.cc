@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -299,7 +300,8 @@ void OverlayFixture::mount() {
     return;
   }
   std::string text = layer_options();
-  for (const auto& more : {options_, vellum_options_}) {
+  const char* every = on(kAnyVellum) ? std::getenv("VELLUM_TEST_OPTIONS") : nullptr;
+  for (const auto& more : {options_, vellum_options_, std::string(every != nullptr ? every : "")}) {
     if (!more.empty()) text += "," + more;
   }
   Mounted result = run_fuse_overlayfs({"-o", text, mountpoint_});

@@ -74,7 +74,7 @@ struct OverlaySpec {
   Tree upper{};
   bool read_only = false;        // no upper layer
   std::string options{};         // for every backend, comma-separated
-  std::string vellum_options{};  // for our binary and the peer only
+  std::string vellum_options{};  // for our binary and the peer only; VELLUM_TEST_OPTIONS adds to ours
   std::string kernel_options{};  // for kernel overlayfs only
   Store lower_on = Store::kDefault;
   Store upper_on = Store::kDefault;

@@ -353,7 +353,10 @@ TEST(Command, KilledDaemonLeavesAMountThatCanBeRemovedAndMadeAgain) {
   EXPECT_OK(create_file(place.at() + "/n", "n"));
   ::kill(mounted.daemon, SIGKILL);
   EXPECT_EQ(wait_for_end(mounted.daemon), 128 + SIGKILL);
-  EXPECT_EQ(read_file(place.at() + "/n"), "<ENOTCONN>");
+  // With io_uring the connection ends a moment after the process, and takes along who asks in between.
+  std::string answer = read_file(place.at() + "/n");
+  if (answer == "<ECONNABORTED>") answer = read_file(place.at() + "/n");
+  EXPECT_EQ(answer, "<ENOTCONN>");
   EXPECT_OK(unmount_fuse(place.at()));
   mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
   ASSERT_EQ(mounted.status, 0) << mounted.output;

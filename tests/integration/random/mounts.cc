@@ -86,7 +86,9 @@ Mount::Mount(Backend backend, const Layers& layers, const std::string& mountpoin
   if (backend == Backend::kKernel) {
     mount_kernel(all);
   } else {
-    start_daemon(backend == Backend::kPeer ? kPeerProgram : vellum_program(), all + ",dev,suid");
+    const char* every = is_peer_ ? nullptr : std::getenv("VELLUM_TEST_OPTIONS");
+    if (every != nullptr) all += std::string(",") + every;
+    start_daemon(is_peer_ ? kPeerProgram : vellum_program(), all + ",dev,suid");
   }
 }
 

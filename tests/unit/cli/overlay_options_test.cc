@@ -203,6 +203,16 @@ TEST(MountOptions, EachReachesItsField) {
   EXPECT_FALSE(m.threaded);
 }
 
+TEST(MountOptions, IoUringIsUpToTheKernelUnlessSaid) {
+  using enum MountSettings::IoUring;
+  EXPECT_EQ(good("ro").mount.io_uring, kAuto);
+  EXPECT_EQ(good("io_uring").mount.io_uring, kOn);
+  EXPECT_EQ(good("io_uring=1").mount.io_uring, kOn);
+  EXPECT_EQ(good("io_uring=on").mount.io_uring, kOn);
+  EXPECT_EQ(good("io_uring=0").mount.io_uring, kOff);
+  EXPECT_EQ(good("io_uring=off,io_uring=auto").mount.io_uring, kAuto);
+}
+
 TEST(MountOptions, DiratimeIsNotDirsync) {
   EXPECT_FALSE(good("diratime").mount.dirsync);
   EXPECT_TRUE(good("nodiratime,diratime").mount.diratime);
@@ -245,10 +255,10 @@ TEST_P(BadValue, IsOneLineThatStartsWithTheOptionAsWritten) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, BadValue,
-                         testing::Values("timeout=abc", "timeout=-1", "timeout", "timeout=", "threaded=7",
-                                         "fsync=maybe", "volatile=x", "uidmapping=1:2", "gidmapping=0:0:4294967297",
-                                         "uidmapping=", "squash_to_uid=4294967296", "squash_to_gid=-1",
-                                         "redirect_dir=bogus", "xino=maybe", "metacopy=1",
+                         testing::Values("timeout=abc", "timeout=-1", "timeout", "timeout=", "threaded=7", "io_uring=2",
+                                         "io_uring=", "fsync=maybe", "volatile=x", "uidmapping=1:2",
+                                         "gidmapping=0:0:4294967297", "uidmapping=", "squash_to_uid=4294967296",
+                                         "squash_to_gid=-1", "redirect_dir=bogus", "xino=maybe", "metacopy=1",
                                          "whiteouts=", "xattr_permissions=3", "plugins=p.so", "index=on",
                                          "nfs_export=on", "verity=require", "uuid=x", "lowerdir=/a::/b",
                                          "lowerdir=", "lowerdir+=", "upperdir=", "workdir", "ro=1", "allow_other=1",

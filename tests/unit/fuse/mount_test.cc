@@ -45,7 +45,7 @@ std::string read_file(const std::string& path) {
 std::string mounts() { return read_file("/proc/self/mounts"); }
 
 TEST_F(MountTest, AgreesOnTheKernelsOwnProtocol) {
-  Mounted mounted(fs_);
+  Mounted mounted(fs_, {.wishes = {.io_uring = false}});
   ASSERT_EQ(mounted.error(), "");
   EXPECT_GE(fs_.connection().minor, abi::kOldestMinor);
   EXPECT_EQ(fs_.connection().max_write, 1U << 20);

@@ -62,7 +62,7 @@ TEST(Negotiate, NeverAsksForWhatItDoesNotServe) {
   const std::uint64_t flags = out.flags | std::uint64_t{out.flags2} << 32;
   for (const auto bit : {flag::kPosixLocks, flag::kFlockLocks, flag::kAutoInvalData, flag::kNoOpenSupport,
                          flag::kHandleKillpriv, flag::kSecurityCtx, flag::kCreateSuppGroup, flag::kAllowIdmap,
-                         flag::kOverIoUring, flag::kRequestTimeout, flag::kHasInodeDax, flag::kMapAlignment})
+                         flag::kRequestTimeout, flag::kHasInodeDax, flag::kMapAlignment})
     EXPECT_EQ(flags & bit, 0U) << bit;
 }
 

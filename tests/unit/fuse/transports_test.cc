@@ -1,4 +1,5 @@
-// The same use of a file system over each transport: a packet socket without a kernel, /dev/fuse under a kernel.
+// The same use of a file system over each transport: a packet socket without a kernel, /dev/fuse and io_uring under a
+// kernel.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -6,11 +7,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 
 #include "fuse/loopback.h"
 #include "unit/fuse/memory_fs.h"
 #include "unit/fuse/mounted.h"
+#include "unit/fuse/uring_switch.h"
 
 namespace vellum::fuse {
 namespace {
@@ -118,9 +121,11 @@ class SocketTree final : public Tree {
   Loopback loopback_;
 };
 
-class DeviceTree final : public Tree {
+class MountedTree final : public Tree {
  public:
-  explicit DeviceTree(MemoryFs& fs) : mounted_(fs) { EXPECT_EQ(mounted_.error(), ""); }
+  MountedTree(MemoryFs& fs, bool io_uring) : mounted_(fs, {.wishes = {.io_uring = io_uring}}) {
+    EXPECT_EQ(mounted_.error(), "");
+  }
 
   int write(const std::string& name, const std::string& content) override {
     const int fd = ::open(at(name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -166,13 +171,15 @@ class DeviceTree final : public Tree {
 class EveryTransport : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    if (std::string(GetParam()) == "socket") {
+    const std::string transport = GetParam();
+    if (transport == "socket") {
       tree_ = std::make_unique<SocketTree>(fs_);
-    } else if (testing::mounts_available()) {
-      tree_ = std::make_unique<DeviceTree>(fs_);
-    } else {
-      GTEST_FAIL() << "needs root and /dev/fuse";
+      return;
     }
+    if (!testing::mounts_available()) GTEST_FAIL() << "needs root and /dev/fuse";
+    std::optional<testing::UringSwitch> on;
+    if (transport == "io_uring") on.emplace(true);
+    tree_ = std::make_unique<MountedTree>(fs_, transport == "io_uring");
   }
   void TearDown() override {
     if (!tree_) return;
@@ -231,7 +238,7 @@ TEST_P(EveryTransport, LongNames) {
   EXPECT_EQ(tree_->mkdir(std::string(256, 'n')), ENAMETOOLONG);
 }
 
-INSTANTIATE_TEST_SUITE_P(Transports, EveryTransport, ::testing::Values("socket", "device"),
+INSTANTIATE_TEST_SUITE_P(Transports, EveryTransport, ::testing::Values("socket", "device", "io_uring"),
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 }  // namespace
