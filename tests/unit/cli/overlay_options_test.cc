@@ -260,10 +260,9 @@ INSTANTIATE_TEST_SUITE_P(Options, BadValue,
                                          "gidmapping=0:0:4294967297", "uidmapping=", "squash_to_uid=4294967296",
                                          "squash_to_gid=-1", "redirect_dir=bogus", "xino=maybe", "metacopy=1",
                                          "whiteouts=", "xattr_permissions=3", "plugins=p.so", "index=on",
-                                         "nfs_export=on", "verity=require", "uuid=x", "lowerdir=/a::/b",
-                                         "lowerdir=", "lowerdir+=", "upperdir=", "workdir", "ro=1", "allow_other=1",
-                                         "max_write=0", "max_threads=many", "fsname=", "noxattrs=",
-                                         "passthrough=lower"));
+                                         "nfs_export=on", "verity=require", "uuid=x", "lowerdir=/a::/b", "lowerdir=",
+                                         "lowerdir+=", "upperdir=", "workdir", "ro=1", "allow_other=1", "max_write=0",
+                                         "max_threads=many", "fsname=", "noxattrs=", "passthrough=lower"));
 
 }  // namespace
 }  // namespace vellum::cli
