@@ -41,37 +41,24 @@ bool in_first_user_namespace() {
          length == 4294967295UL;
 }
 
-// For its scope this thread lacks CAP_FSETID. Threads keep their capabilities for life here, so they are read once.
+// For its scope this thread lacks CAP_FSETID.
 class WithoutFsetid {
  public:
   WithoutFsetid() {
-    Capabilities& all = of_thread();
-    if (!all.known) return;
-    Capabilities fewer = all;
-    fewer.data[CAP_TO_INDEX(CAP_FSETID)].effective &= ~CAP_TO_MASK(CAP_FSETID);
-    switched_ = ::syscall(SYS_capset, &fewer.header, fewer.data) == 0;
+    if (::syscall(SYS_capget, &header_, before_) != 0) return;
+    __user_cap_data_struct fewer[2] = {before_[0], before_[1]};
+    fewer[CAP_TO_INDEX(CAP_FSETID)].effective &= ~CAP_TO_MASK(CAP_FSETID);
+    switched_ = ::syscall(SYS_capset, &header_, fewer) == 0;
   }
   ~WithoutFsetid() {
-    if (switched_) ::syscall(SYS_capset, &of_thread().header, of_thread().data);
+    if (switched_) ::syscall(SYS_capset, &header_, before_);
   }
   WithoutFsetid(const WithoutFsetid&) = delete;
   WithoutFsetid& operator=(const WithoutFsetid&) = delete;
 
  private:
-  struct Capabilities {
-    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    __user_cap_data_struct data[2]{};
-    bool known = false;
-  };
-  static Capabilities& of_thread() {
-    thread_local Capabilities instance = [] {
-      Capabilities read;
-      read.known = ::syscall(SYS_capget, &read.header, read.data) == 0;
-      return read;
-    }();
-    return instance;
-  }
-
+  __user_cap_header_struct header_{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct before_[2]{};
   bool switched_ = false;
 };
 
