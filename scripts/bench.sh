@@ -15,6 +15,6 @@ mkdir -p bench/results
 name=latest
 [[ " $* " != *" --quick "* ]] || name=quick
 build/bench/bin/vellum-bench --binary build/bench/bin/vellum --json "bench/results/$name.json" \
-  --text "bench/results/$name.txt" --chart "bench/results/$name.svg" "$@"
+  --text "bench/results/$name.txt" --chart "bench/results/$name.svg" --ours vellum-uring=io_uring=1 "$@"
 echo
 echo "${bold}Also in${plain} bench/results/: $name.txt $name.json $name.svg"
