@@ -91,7 +91,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
   std::vector<std::string> dot_wh;
   bool xattr_whiteouts = dir.dir->upper_xattr_whiteouts;
   auto status = sys::read_dir(readable, [&](std::string_view name, std::uint64_t ino, unsigned char type) {
-    if (is_dot_wh(name)) {
+    if (hides(name)) {
       if (name != kWhOpaque) dot_wh.emplace_back(name.substr(kWhPrefix.size()));
       return true;
     }
@@ -122,7 +122,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     found.in_upper = true;
     found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
     bool hidden =
-        is_device_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
+        is_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
     visit(raw.name, presented_ino(found), dirent_type(st->mode), hidden);
   }
   for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);

@@ -31,14 +31,14 @@ Result<std::pair<std::uint32_t, std::uint32_t>> Overlay::owner_of_new(const fuse
 Result<Overlay::Vacancy> Overlay::check_vacant(Node& parent, std::string_view name) {
   if (!valid_name(name)) return fail(name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
   // A name of this form would be read as a whiteout the next time.
-  if (is_dot_wh(name)) return fail(EPERM);
+  if (hides(name)) return fail(EPERM);
   if (parent.nameless.load(std::memory_order_acquire)) return fail(ENOENT);
   if (nodes_.find(parent, name)) return fail(EEXIST);
   DirFd upper = TRY(dir_fd(parent, 0));
   CName at(name);
   auto st = sys::statx(*upper, at);
   if (st) {
-    if (is_device_whiteout(*st)) return Vacancy::kWhiteout;
+    if (is_whiteout(*st)) return Vacancy::kWhiteout;
     if (parent.dir->upper_xattr_whiteouts && st->is_regular() && st->size == 0 &&
         TRY(read_marks(*upper_, *upper, at)).whiteout) {
       return Vacancy::kWhiteout;

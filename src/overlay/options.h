@@ -3,6 +3,7 @@
 // the path in its error. Threads: a plain value.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -50,6 +51,13 @@ struct Options {
   XinoMode xino = XinoMode::kAuto;
   RedirectDir redirect_dir = RedirectDir::kOff;
   WhiteoutStyle whiteouts = WhiteoutStyle::kAuto;
+
+  // No layers but upper_dir, which is shown as it is: no work directory, no whiteouts, no marks, every name and attribute.
+  bool plain = false;
+  // For layers that a user names and the user's rights: a copy whose owner cannot be kept belongs to whoever makes it,
+  // and no layer says by attributes who owns its files.
+  bool any_owner = false;
+  std::size_t dir_fds = 0;  // open directories kept; 0: a share of what the process may open
 };
 
 }  // namespace vellum::overlay

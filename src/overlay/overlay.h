@@ -111,6 +111,7 @@ class Overlay : public fuse::Filesystem {
   // --- start.cc
   std::expected<void, std::string> open_layers();
   std::expected<void, std::string> open_work_dir();
+  std::expected<void, std::string> open_plain();
   void probe_upper();
   void make_root();
   void clean_work_dir();
@@ -136,6 +137,9 @@ class Overlay : public fuse::Filesystem {
   };
   const Layer& layer(LayerIndex index) const { return *layers_[index]; }
   bool is_upper(LayerIndex index) const { return index == 0; }
+  // What no caller sees, unless everything is shown as it is.
+  bool hides(std::string_view name) const { return !options_.plain && is_dot_wh(name); }
+  bool is_whiteout(const sys::Statx& st) const { return !options_.plain && is_device_whiteout(st); }
   Result<DirFd> open_dir(const DirFd& parent, const char* name);
   Result<DirFd> dir_fd(Node& dir, LayerIndex layer);
   std::string path_in(const Node& dir, LayerIndex layer) const;

@@ -146,7 +146,7 @@ Status Overlay::rmdir(const fuse::Caller&, fuse::NodeId parent_id, std::string_v
     TRY(replace_by_whiteout(*upper, name, true));
   } else {
     auto removed = sys::rmdir(*upper, CName(name));
-    if (!removed && removed.error() == ENOTEMPTY) {
+    if (!removed && removed.error() == ENOTEMPTY && !options_.plain) {
       // Only whiteouts and marks are left in it. Out of sight first, in one step.
       std::string temporary = work_name("rm");
       TRY(sys::rename(*upper, CName(name), *work_, temporary.c_str()));

@@ -165,7 +165,7 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   } else {
     TRY(make_physical(source, from));
   }
-  bool dir_in_upper = target && target->is_dir() && target->in_upper.load(std::memory_order_acquire);
+  bool dir_in_upper = !options_.plain && target && target->is_dir() && target->in_upper.load(std::memory_order_acquire);
   TRY(dir_in_upper ? replace_dir(*target, from, to, whiteout) : move_physically(source, from, to, whiteout));
   if (target) lose_name(*target, *to.parent, to.name, std::move(kept));
   nodes_.move(source, *from.parent, from.name, *to.parent, to.name);
@@ -199,7 +199,7 @@ Status Overlay::rename(const fuse::Caller&, fuse::NodeId parent_id, std::string_
   // RENAME_WHITEOUT makes a whiteout, which callers of an overlay may not (as with kernel overlayfs).
   if (flags.whiteout || (flags.noreplace && flags.exchange)) return fail(EINVAL);
   if (!valid_name(new_name)) return fail(new_name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
-  if (is_dot_wh(new_name)) return fail(EPERM);
+  if (hides(new_name)) return fail(EPERM);
   NodeRef parent = TRY(dir_for(parent_id));
   NodeRef new_parent = TRY(dir_for(new_parent_id));
   NodeRef source = TRY(ready_to_move(*parent, name));

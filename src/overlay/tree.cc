@@ -348,7 +348,7 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
 Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string_view name) {
   // A name goes to *at() calls as it is: one with a slash, or none at all, would lead out of the layer.
   if (!valid_name(name)) return fail(name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
-  if (is_dot_wh(name) || parent.nameless.load(std::memory_order_acquire)) return std::nullopt;
+  if (hides(name) || parent.nameless.load(std::memory_order_acquire)) return std::nullopt;
   Found found;
   bool exists = false;
   bool has_lowers = !parent.dir->lowers.empty();
@@ -357,7 +357,7 @@ Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string
     CName at(name);
     auto st = stat_at(*upper_, *dir, at);
     if (st) {
-      if (is_device_whiteout(*st)) return std::nullopt;
+      if (is_whiteout(*st)) return std::nullopt;
       found.marks = TRY(read_marks(*upper_, *dir, at));
       if (parent.dir->upper_xattr_whiteouts && found.marks.whiteout && st->is_regular() && st->size == 0) {
         return std::nullopt;
