@@ -53,8 +53,10 @@ int status_of(const sys::ChildExit& exit) {
 
 [[noreturn]] void become_command(const RunCommand& run) {
   // By path once more: the directory that was inherited is that of the view around this one.
-  if (!run.inside.empty() && !sys::change_directory(run.inside)) {
-    sys::exit_now(refuse(fmt::format("{}: not in this view", run.inside)));
+  if (!run.inside.empty()) {
+    if (const Status entered = sys::change_directory(run.inside); !entered) {
+      sys::exit_now(refuse(fmt::format("{}: {}", run.inside, entered.error().message())));
+    }
   }
   const Errno error = sys::exec_program(run.command);
   fmt::print(stderr, "vellum run: {}: {}\n", run.command.front(), error.message());

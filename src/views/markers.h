@@ -13,6 +13,7 @@ struct Markers {
   std::vector<std::string> lowers;  // topmost first; empty: the directory that the mount covers
   std::string upper;                // empty: read-only
   std::string work;                 // empty: beside upper
+  friend bool operator==(const Markers&, const Markers&) = default;
 };
 
 // `environment` as in /proc/PID/environ. Nothing: neither LOWER nor UPPER is there with a value.

@@ -63,7 +63,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
 
   Known now{.image = stat->image, .uid = uid, .inherited = !markers, .view = nullptr};
   if (markers) {
-    const auto around = [&] { return inherit(pid, *stat, uid, generation); };
+    const auto around = [&] { return view_around(*stat, uid, *markers, generation); };
     auto view = views_.view_for(*markers, *ids, around);
     ignore(sys::act_as(nullptr));
     if (!view) {
@@ -74,17 +74,30 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   } else if (same_process && known->inherited) {
     now.view = known->view;
   } else {
-    now.view = TRY(inherit(pid, *stat, uid, generation));
+    now.view = TRY(inherit(*stat, uid, generation));
   }
   const ViewRef view = now.view;
   if (stat->image.environ_end != 0 && sys::addresses_are_random(pid)) remember(pid, std::move(now));
   return view;
 }
 
-Result<ViewRef> Resolver::inherit(pid_t pid, const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation) {
-  if (stat.parent <= 0 || stat.parent == pid || generation >= kMostGenerations) return views_.original();
-  auto view = resolve(stat.parent, uid, generation + 1);
-  return view;
+Result<ViewRef> Resolver::inherit(const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation) {
+  if (stat.parent <= 0 || generation >= kMostGenerations) return views_.original();
+  return resolve(stat.parent, uid, generation + 1);
+}
+
+// What a process would see without its markers: the view of the nearest ancestor that has others, or none.
+Result<ViewRef> Resolver::view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers,
+                                      unsigned generation) {
+  for (; generation < kMostGenerations && stat.parent > 0; ++generation) {
+    const auto environment = sys::process_environ(stat.parent);
+    const auto theirs = environment ? parse_markers(*environment, settings_.prefix) : std::nullopt;
+    if (theirs != markers) return resolve(stat.parent, uid, generation + 1);
+    const auto above = sys::process_stat(stat.parent);
+    if (!above) break;
+    stat = *above;
+  }
+  return views_.original();
 }
 
 void Resolver::sweep() {

@@ -52,7 +52,8 @@ class Resolver {
   void remember(pid_t pid, Known known);
   Result<ViewRef> stranger() const;
   Result<ViewRef> resolve(pid_t pid, std::uint32_t uid, unsigned generation);
-  Result<ViewRef> inherit(pid_t pid, const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation);
+  Result<ViewRef> view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers, unsigned generation);
+  Result<ViewRef> inherit(const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation);
 
   const Settings settings_;
   ViewTable& views_;

@@ -72,7 +72,7 @@ std::vector<ViewRef> ViewTable::all() const {
 // leads to a moment later does not matter.
 Result<std::string> ViewTable::open_layer(const std::string& path, Opened& opened, std::string& key) const {
   if (!path.starts_with('/')) return fail(EINVAL);
-  sys::UniqueFd fd = TRY(sys::open(path.c_str(), O_PATH | O_DIRECTORY));
+  sys::UniqueFd fd = TRY(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY));
   const sys::Statx st = TRY(sys::statx(fd, ""));
   key = fmt::format("{:x}:{:x}", st.dev, st.ino);
   std::string by_fd = fd_path(fd);
