@@ -92,7 +92,7 @@ def one_round(number):
     check("getcwd", os.getcwd(), os.path.normpath(os.path.join(repo, at)))
     some = chance.choice(directories)
     check("names", [n for n in sorted(os.listdir(os.path.join(repo, some))) if n != ".git"], names[some])
-    if number % 10 == 0:
+    if number % 25 == 0:
         check("git status is clean", git("status", "--porcelain"), b"")
     if number % 20 == 5:
         check("git log", git("log", "--oneline"), log)
