@@ -17,16 +17,19 @@ constexpr std::uint64_t outer(ViewIndex view, std::uint64_t inner) {
   return std::uint64_t{view} << kViewShift | (inner & kInnerMask);
 }
 constexpr fuse::NodeId outer(ViewIndex view, fuse::NodeId inner) { return fuse::NodeId{outer(view, raw(inner))}; }
+// A handle names its view even where the engine needs none.
+constexpr std::uint64_t kNoHandle = kInnerMask;
 constexpr fuse::HandleId outer(ViewIndex view, fuse::HandleId inner) {
-  return inner == fuse::HandleId::kNone ? inner : fuse::HandleId{outer(view, raw(inner))};
+  return fuse::HandleId{outer(view, inner == fuse::HandleId::kNone ? kNoHandle : raw(inner))};
 }
 template <class Id>
 constexpr ViewIndex view_of(Id id) {
   return static_cast<ViewIndex>(raw(id) >> kViewShift & (kMaxViews - 1));
 }
-template <class Id>
-constexpr Id inner(Id id) {
-  return Id{raw(id) & kInnerMask};
+constexpr fuse::NodeId inner(fuse::NodeId id) { return fuse::NodeId{raw(id) & kInnerMask}; }
+constexpr fuse::HandleId inner(fuse::HandleId id) {
+  const std::uint64_t own = raw(id) & kInnerMask;
+  return own == kNoHandle ? fuse::HandleId::kNone : fuse::HandleId{own};
 }
 
 }  // namespace vellum::views

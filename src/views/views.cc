@@ -34,6 +34,9 @@ class Views::ViewNotifier final : public fuse::Notifier {
   Status delete_entry(NodeId parent, NodeId child, std::string_view name) override {
     return kernel().delete_entry(shown(parent), shown(child), name);
   }
+  Status store_data(NodeId node, std::uint64_t offset, std::span<const std::byte> bytes) override {
+    return kernel().store_data(outer(view_, node), offset, bytes);
+  }
   Result<std::int32_t> open_backing(int fd) override { return kernel().open_backing(fd); }
   Status close_backing(std::int32_t id) override { return kernel().close_backing(id); }
 
@@ -68,6 +71,8 @@ Status Views::init(fuse::Connection& connection) {
   const ViewRef& original = table_.original();
   fuse::Connection inner = connection;
   inner.notifier = original->notifier.get();
+  // What one engine can do without would be gone for all of them.
+  inner.no_open = inner.no_opendir = false;
   TRY(original->engine->init(inner));
   inner.notifier = connection.notifier;
   connection = inner;
@@ -172,7 +177,7 @@ fuse::AttrReply Views::show(const Where& at, fuse::AttrReply reply) {
 }
 
 fuse::OpenReply Views::show(const Where& at, fuse::OpenReply reply) {
-  if (reply.handle != HandleId::kNone) at.view->handles.fetch_add(1, std::memory_order_relaxed);
+  at.view->handles.fetch_add(1, std::memory_order_relaxed);
   reply.handle = outer(at.view->index, reply.handle);
   if (at.face) {
     reply.cache_dir = false;
