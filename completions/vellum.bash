@@ -27,7 +27,7 @@ _vellum_option_list() {
     redirect_dir=*) words='off on copy follow nofollow' ;;
     metacopy=*) words='on off' ;;
     io_uring=*) words='auto 1 0' ;;
-    whiteouts=*) words='auto device dotwh xattr' ;;
+    whiteouts=*) words='auto device dotwh xattr deleted-tree' ;;
     xino=*) words='off auto on' ;;
     xattr_permissions=*) words='0 1 2' ;;
     fsync=* | writeback=* | handles=* | noxattrs=* | fast_ino=* | threaded=*) words='0 1' ;;

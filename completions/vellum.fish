@@ -2,7 +2,7 @@
 
 set -l overlay_options lowerdir= upperdir= workdir= uidmapping= gidmapping= squash_to_root squash_to_uid= squash_to_gid= \
     xattr_permissions={0,1,2} redirect_dir={off,on,copy,follow,nofollow} metacopy={on,off} \
-    whiteouts={auto,device,dotwh,xattr} xino={off,auto,on} userxattr volatile fsync={0,1} timeout= writeback={0,1} passthrough={0,1,upper} handles={0,1} \
+    whiteouts={auto,device,dotwh,xattr,deleted-tree} xino={off,auto,on} userxattr volatile fsync={0,1} timeout= writeback={0,1} passthrough={0,1,upper} handles={0,1} \
     noxattrs={0,1} noacl static_nlink ino32_t fast_ino={0,1} nfs_filehandles ro rw suid nosuid dev nodev exec noexec atime noatime \
     allow_other default_permissions context= fsname= subtype= threaded={0,1} io_uring={auto,1,0} max_threads= max_write=
 

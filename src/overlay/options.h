@@ -13,7 +13,9 @@ namespace vellum::overlay {
 
 enum class XinoMode { kOff, kAuto, kOn };
 enum class RedirectDir { kOff, kOn, kCopy, kFollow, kNofollow };
-enum class WhiteoutStyle { kAuto, kDevice, kDotWh, kXattr };
+// kDeletedTree: .deleted/PATH, an empty regular file for each removed PATH; layers are read that way only if it is
+// asked for.
+enum class WhiteoutStyle { kAuto, kDevice, kDotWh, kXattr, kDeletedTree };
 // Where owner, mode and type are kept when the upper cannot hold them itself.
 enum class XattrPermissions { kOff, kPrivileged, kContainers };
 
@@ -52,7 +54,8 @@ struct Options {
   RedirectDir redirect_dir = RedirectDir::kOff;
   WhiteoutStyle whiteouts = WhiteoutStyle::kAuto;
 
-  // No layers but upper_dir, which is shown as it is: no work directory, no whiteouts, no marks, every name and attribute.
+  // No layers but upper_dir, which is shown as it is: no work directory, no whiteouts, no marks, every name and
+  // attribute.
   bool plain = false;
   // For layers that a user names and the user's rights: a copy whose owner cannot be kept belongs to whoever makes it,
   // and no layer says by attributes who owns its files.
