@@ -79,6 +79,7 @@ int serve(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemo
 
   auto mount = fuse::mount(mount_options(shared.mount, true));
   if (!mount) return refuse(mount.error().message);
+  if (const auto device = sys::device_of(mount->path())) filesystem.mounted_as(*device);
   if (!command.foreground) log::log_to_syslog(kProgram);
   fuse::Session session(filesystem, {.wishes = wishes(shared), .on_ready = [&](unsigned workers) {
                                        filesystem.set_workers(workers);

@@ -74,6 +74,7 @@ Result<std::string> ViewTable::open_layer(const std::string& path, Opened& opene
   if (!path.starts_with('/')) return fail(EINVAL);
   sys::UniqueFd fd = TRY(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY));
   const sys::Statx st = TRY(sys::statx(fd, ""));
+  if (st.dev == device_.load()) return fail(ELOOP);  // by a symlink into the mount itself
   key = fmt::format("{:x}:{:x}", st.dev, st.ino);
   std::string by_fd = fd_path(fd);
   opened.held.push_back(std::move(fd));

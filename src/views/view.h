@@ -57,6 +57,8 @@ class ViewTable {
   std::expected<void, std::string> open_original();
   // What was agreed with the kernel, for all views to come.
   void agreed(const fuse::Connection& connection);
+  // The mount's own device number: no layer may be on it.
+  void mounted_as(dev_t device) { device_.store(device); }
   void set_workers(unsigned workers);
 
   // The view for these markers in the environment of a process with these ids. `around` is what that process would see
@@ -87,6 +89,7 @@ class ViewTable {
   ViewRef original_;
   fuse::Connection connection_;
   std::atomic<unsigned> workers_{1};
+  std::atomic<dev_t> device_{0};
 
   Mutex making_;  // before mutex_: one view is made at a time
   mutable SharedMutex mutex_;

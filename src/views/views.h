@@ -43,6 +43,8 @@ class Views final : public fuse::Filesystem {
   ~Views() override;
 
   void set_workers(unsigned workers) { table_.set_workers(workers); }
+  // Before serving: the device number of the mount.
+  void mounted_as(dev_t device) { table_.mounted_as(device); }
   void set_stats_text(std::function<std::string()> text) { stats_text_ = std::move(text); }
   const overlay::Overlay& original() const { return *table_.original()->engine; }
 

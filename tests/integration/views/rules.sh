@@ -38,6 +38,8 @@ check "and nobody else sees it" says original cat "$tree/f"
 check "an upper that is not there is an error, not the directory" refused "No such file" env WRAPPER_UPPER=$room/up/none cat "$tree/f"
 check "a relative marker is an error" refused "Invalid argument" env WRAPPER_UPPER=up/a cat "$tree/f"
 check "a layer in the mount itself is an error" refused "symbolic links" env WRAPPER_UPPER=$tree/sub cat "$tree/f"
+ln -s "$tree/sub" into
+check "nor by a symlink" refused "symbolic links" env WRAPPER_UPPER=$room/into cat "$tree/f"
 check "two views on one upper with other lowers" refused "busy" \
   in_view up/a env "WRAPPER_LOWER=$room/low" cat "$tree/f"
 check "--deny" refused "not supported" "$room/deniedcat" "$tree/f"
