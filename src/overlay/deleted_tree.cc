@@ -69,7 +69,11 @@ Status Overlay::add_deleted(const Node& parent, std::string_view name) {
     const auto slash = std::min(rest.find('/'), rest.size());
     const CName component(rest.substr(0, slash));
     rest.remove_prefix(std::min(slash + 1, rest.size()));
-    if (const auto made = sys::mkdir(at, component, 0755); !made && made.error() != EEXIST) return made;
+    const sys::Statx before = TRY(sys::statx(at, ""));
+    const auto made = sys::mkdir(at, component, 0755);
+    if (!made && made.error() != EEXIST) return made;
+    // For the caller nothing has changed in the root.
+    if (made) ignore(sys::utimens(at, "", before.atime, before.mtime));
     auto next = with_fds([&] { return sys::openat(at, component, O_PATH | O_DIRECTORY); });
     if (!next && next.error() == ENOTDIR) return {};  // a directory above hides all that lies below it
     if (!next) return fail(next.error());

@@ -38,7 +38,11 @@ Status Overlay::prepare_xattr_whiteouts(sys::FdRef dir) {
 
 Status Overlay::make_whiteout(Node& parent, sys::FdRef dir, std::string_view name) {
   whiteouts_.fetch_add(1, std::memory_order_relaxed);
-  if (style_ == WhiteoutStyle::kDeletedTree) return add_deleted(parent, name);
+  if (style_ == WhiteoutStyle::kDeletedTree) {
+    TRY(add_deleted(parent, name));
+    // The mark is elsewhere, but it is here that a name went.
+    return sys::utimens(dir, "", {.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = 0, .tv_nsec = UTIME_NOW});
+  }
   if (style_ == WhiteoutStyle::kDotWh) {
     if (name.size() + kWhPrefix.size() > kNameMax) return fail(ENAMETOOLONG);
     auto made = sys::openat(dir, CName(kWhPrefix, name), O_CREAT | O_WRONLY, 0600);

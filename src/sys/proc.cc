@@ -61,10 +61,14 @@ std::string_view line_of(std::string_view text, std::string_view key) {
   return {};
 }
 
-bool same_object(const std::string& a, const std::string& b) {
-  struct ::stat x, y;
-  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
+struct Object {
+  explicit Object(const std::string& path) : there(::stat(path.c_str(), &st) == 0) {}
+  bool operator==(const Object& other) const {
+    return there && other.there && st.st_dev == other.st.st_dev && st.st_ino == other.st.st_ino;
+  }
+  struct ::stat st {};
+  bool there;
+};
 
 }  // namespace
 
@@ -114,13 +118,14 @@ Result<std::string> process_command(pid_t pid) {
 }
 
 bool shares_root(pid_t pid) {
+  static const Object our_namespace("/proc/self/ns/mnt"), our_root("/proc/self/root");
   const std::string there = fmt::format("/proc/{}", pid);
-  return same_object(there + "/ns/mnt", "/proc/self/ns/mnt") && same_object(there + "/root", "/proc/self/root");
+  return Object(there + "/ns/mnt") == our_namespace && Object(there + "/root") == our_root;
 }
 
 bool addresses_are_random(pid_t pid) {
-  const auto everywhere = read_path("/proc/sys/kernel/randomize_va_space");
-  if (everywhere && everywhere->starts_with('0')) return false;
+  static const bool never = read_path("/proc/sys/kernel/randomize_va_space").value_or("").starts_with('0');
+  if (never) return false;
   const auto text = read_file(pid, "personality");
   unsigned long bits = ADDR_NO_RANDOMIZE;  // not told: not trusted
   if (text) std::from_chars(text->data(), text->data() + text->size(), bits, 16);

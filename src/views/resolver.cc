@@ -24,6 +24,13 @@ void Resolver::remember(pid_t pid, Known known) {
   home.processes.insert_or_assign(pid, std::move(known));
 }
 
+bool Resolver::still_true(const Known& known, pid_t pid, const sys::ProcessImage& image, std::uint32_t uid) {
+  if (known.uid != uid || known.image != image) return false;
+  if (known.random) return true;
+  const auto environment = sys::process_environ(pid);
+  return environment && absl::HashOf(*environment) == known.environment;
+}
+
 Result<ViewRef> Resolver::stranger() const {
   if (settings_.strict) return fail(EACCES);
   return views_.original();
@@ -42,7 +49,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   const auto stat = sys::process_stat(pid);
   if (!stat) return nobody();
   const auto known = find(pid);
-  if (known && known->uid == uid && known->image == stat->image) return known->view;
+  if (known && still_true(*known, pid, stat->image, uid)) return known->view;
 
   const auto ids = sys::process_ids(pid);
   if (!ids) return nobody();
@@ -61,7 +68,12 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   const auto markers = parse_markers(*environment, settings_.prefix);
   if (markers && !sys::shares_root(pid)) return nobody();
 
-  Known now{.image = stat->image, .uid = uid, .inherited = !markers, .view = nullptr};
+  Known now{.image = stat->image,
+            .uid = uid,
+            .inherited = !markers,
+            .random = sys::addresses_are_random(pid),
+            .environment = absl::HashOf(*environment),
+            .view = nullptr};
   if (markers) {
     const auto around = [&] { return view_around(*stat, uid, *markers, generation); };
     auto view = views_.view_for(*markers, *ids, around);
@@ -77,7 +89,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
     now.view = TRY(inherit(*stat, uid, generation));
   }
   const ViewRef view = now.view;
-  if (stat->image.environ_end != 0 && sys::addresses_are_random(pid)) remember(pid, std::move(now));
+  if (stat->image.environ_end != 0) remember(pid, std::move(now));
   return view;
 }
 

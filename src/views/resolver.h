@@ -41,6 +41,10 @@ class Resolver {
     sys::ProcessImage image;
     std::uint32_t uid = 0;
     bool inherited = false;  // not from its own markers
+    // Without addresses of its own (setarch -R) an image cannot tell an execve(): then the environment has to be the
+    // same.
+    bool random = true;
+    std::size_t environment = 0;
     ViewRef view;
   };
   struct Shard {
@@ -49,6 +53,7 @@ class Resolver {
   };
   Shard& shard(pid_t pid) { return shards_[static_cast<std::size_t>(pid) % kShards]; }
   std::optional<Known> find(pid_t pid);
+  static bool still_true(const Known& known, pid_t pid, const sys::ProcessImage& image, std::uint32_t uid);
   void remember(pid_t pid, Known known);
   Result<ViewRef> stranger() const;
   Result<ViewRef> resolve(pid_t pid, std::uint32_t uid, unsigned generation);
