@@ -11,6 +11,9 @@ check "without markers: the directory itself" says original cat "$tree/f"
 check "write without markers" sh -c "echo more >> $tree/new && grep -q more $tree/new && rm $tree/new"
 check "marks and whiteout names are names like others without markers" \
   sh -c "cd $tree && touch .wh.x && ls -A | grep -qx .wh.x && rm .wh.x && setfattr -n trusted.overlay.opaque -v y sub && getfattr -n trusted.overlay.opaque sub && setfattr -x trusted.overlay.opaque sub"
+check "everything else without markers" python3 "$here/unmarked.py" "$tree"
+check "reaches the directory itself" sh -c "umount $tree && test -f $tree/room/D/e/f/x && rm -r $tree/room"
+check "mount again" views --deny deniedcat --idle 300
 check "write in a view" in_view up/a sh -c "echo a > $tree/f"
 check "read in the view" says a in_view up/a cat "$tree/f"
 check "the directory is as it was" says original cat "$tree/f"
@@ -62,6 +65,17 @@ check "in a pid and mount namespace of its own: passed through" \
 check "a view nobody uses is dropped" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"
 check "and comes back as it was" says a in_view up/a cat "$tree/f"
 check "list shows a view's upper" sh -c "$vellum run --at $tree --upper up/a -- sh -c 'cat $tree/f; $vellum views --list $tree' | grep -q up/a"
+in_turns() {
+  local reads round view
+  mkdir -p up/r1 up/r2
+  for view in r1 r2; do in_view up/$view sh -c "mkdir $tree/deep $tree/deep/er; head -c 300000 /dev/urandom > $tree/deep/er/big"; done
+  for round in 1 2 3 4 5; do
+    for view in r1 r2; do in_view up/$view cmp "$tree/deep/er/big" up/$view/deep/er/big || return 1; done
+  done
+  reads=$("$vellum" stats --json "$tree" | python3 -c 'import json,sys; print(json.load(sys.stdin)["operations"].get("READ", {}).get("count", 0))')
+  [ "$reads" -le 3 ] || { echo "$reads READs"; return 1; }
+}
+check "two views in turns read their data once" in_turns
 check "stats" sh -c "$vellum stats $tree | grep -q LOOKUP"
 end_views
 check "mount with --strict and another prefix" views --strict --env-prefix MINE
