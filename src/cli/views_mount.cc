@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
@@ -17,6 +18,7 @@
 #include "sys/file.h"
 #include "sys/mount_calls.h"
 #include "sys/process.h"
+#include "sys/uring_permit.h"
 #include "views/views.h"
 
 namespace vellum::cli {
@@ -77,11 +79,19 @@ int serve(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemo
   if (!made) return refuse(made.error());
   views::Views& filesystem = **made;
 
+  // As for an overlay: the kernel decides at the moment of mounting whether io_uring is offered.
+  std::optional<sys::UringPermit> permit;
+  if (shared.mount.io_uring == MountSettings::IoUring::kOn) {
+    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
+  }
   auto mount = fuse::mount(mount_options(shared.mount, true));
   if (!mount) return refuse(mount.error().message);
   if (const auto device = sys::device_of(mount->path())) filesystem.mounted_as(*device);
   if (!command.foreground) log::log_to_syslog(kProgram);
-  fuse::Session session(filesystem, {.wishes = wishes(shared), .on_ready = [&](unsigned workers) {
+  fuse::Session session(filesystem, {.wishes = wishes(shared),
+                                     .ring_threads = shared.mount.max_threads.value_or(0),
+                                     .on_ready = [&](unsigned workers) {
+                                       permit.reset();
                                        filesystem.set_workers(workers);
                                        daemon.ready();
                                      }});
