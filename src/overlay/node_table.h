@@ -1,9 +1,9 @@
 // The only owner of nodes. Finds them by NodeId, by (parent, name), and, for files with several links, by
 // (device, ino).
 //
-// Slots live in chunks that are never freed while the table lives; a NodeId is slot (28 bits) and generation (20 bits), so a stale or
-// invented one is ESTALE, never another node and never a crash.
-// NodeRef pins a node. Threads: safe. Locks: leaves (locking.h).
+// Slots live in chunks that are never freed while the table lives; a NodeId is slot (28 bits) and generation (20 bits),
+// so a stale or invented one is ESTALE, never another node and never a crash. NodeRef pins a node. Threads: safe.
+// Locks: leaves (locking.h).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
