@@ -19,7 +19,7 @@ else()
 endif()
 vellum_install_link("${CMAKE_INSTALL_SBINDIR}" mount.vellum) # mount -t vellum
 
-install(FILES man/vellum.1 man/vellum-overlay.1 man/vellum-stats.1
+install(FILES man/vellum.1 man/vellum-overlay.1 man/vellum-stats.1 man/vellum-views.1 man/vellum-run.1
   DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)
 install(FILES completions/vellum.bash RENAME vellum
   DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT runtime)
@@ -32,15 +32,15 @@ if(VELLUM_PEER_LINKS_IN_BIN)
   install(FILES man/vellum-overlay.1 RENAME fuse-overlayfs.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)
 endif()
 install(FILES README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
-install(FILES docs/options.md docs/troubleshooting.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
+install(FILES docs/options.md docs/troubleshooting.md docs/views.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
 install(FILES LICENSE RENAME copyright DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
 
 # Programs compile with -I<prefix>/include/vellum: our headers name each other as in the source tree.
-foreach(folder base sys fuse overlay)
+foreach(folder base sys fuse overlay views)
   install(DIRECTORY "src/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/vellum" COMPONENT dev
     FILES_MATCHING PATTERN "*.h")
 endforeach()
 if(VELLUM_INSTALL_LIBS)
-  install(TARGETS vellum_base vellum_sys vellum_fuse vellum_overlay
+  install(TARGETS vellum_base vellum_sys vellum_fuse vellum_overlay vellum_views
     ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}/vellum" COMPONENT dev)
 endif()

@@ -27,7 +27,7 @@ _vellum_option_list() {
     redirect_dir=*) words='off on copy follow nofollow' ;;
     metacopy=*) words='on off' ;;
     io_uring=*) words='auto 1 0' ;;
-    whiteouts=*) words='auto device dotwh xattr' ;;
+    whiteouts=*) words='auto device dotwh xattr deleted-tree' ;;
     xino=*) words='off auto on' ;;
     xattr_permissions=*) words='0 1 2' ;;
     fsync=* | writeback=* | handles=* | noxattrs=* | fast_ino=* | threaded=*) words='0 1' ;;
@@ -67,9 +67,36 @@ _vellum() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   if [[ $COMP_CWORD -eq 1 ]]; then
-    mapfile -t COMPREPLY < <(compgen -W 'overlay stats --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'overlay views run stats --help --version' -- "$current")
   elif [[ ${COMP_WORDS[1]} == overlay ]]; then
     _vellum_overlay "$current" "$previous"
+  elif [[ ${COMP_WORDS[1]} == views ]]; then
+    case $previous in
+      --whiteouts) mapfile -t COMPREPLY < <(compgen -W 'auto device dotwh xattr deleted-tree' -- "$current") ;;
+      --env-prefix | --deny | --shared-depth | --idle | -o) ;;
+      *)
+        if [[ $current == -* ]]; then
+          mapfile -t COMPREPLY < <(compgen -W '-o -f -d --env-prefix --strict --deny --whiteouts --shared-depth --idle
+            --foreground --debug --list --json --help' -- "$current")
+        else
+          compopt -o dirnames
+        fi
+        ;;
+    esac
+  elif [[ ${COMP_WORDS[1]} == run ]]; then
+    local i
+    for ((i = 2; i < COMP_CWORD; i++)); do
+      if [[ ${COMP_WORDS[i]} == -- ]]; then
+        compopt -o default
+        mapfile -t COMPREPLY < <(compgen -c -- "$current")
+        return
+      fi
+    done
+    if [[ $current == -* ]]; then
+      mapfile -t COMPREPLY < <(compgen -W '--lower --upper --work --at --env-prefix --namespace --help --' -- "$current")
+    elif [[ $previous != --env-prefix ]]; then
+      compopt -o dirnames
+    fi
   elif [[ ${COMP_WORDS[1]} == stats ]]; then
     if [[ $current == -* ]]; then
       mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$current")

@@ -15,7 +15,11 @@
 #include "cli/fuse_overlayfs_main.h"
 #include "cli/stats_main.h"
 #include "cli/version.h"
+#include "cli/views_list.h"
+#include "cli/views_mount.h"
+#include "cli/views_run.h"
 #include "sys/process.h"
+#include "views/markers.h"
 
 namespace vellum::cli {
 namespace {
@@ -42,6 +46,42 @@ int vellum_main(const std::vector<std::string>& arguments) {
   stats_app->add_option("MOUNT", stats.mountpoint, "the mount's root directory")->required();
   stats_app->add_flag("--json", stats.json, "print the counters as JSON");
 
+  ViewsCommand views;
+  CLI::App* views_app =
+      app.add_subcommand("views", "Mount over a directory; every process may have its own overlay of it");
+  views_app->add_option("MOUNTPOINT", views.mountpoint, "the directory; it stays as it is for processes without a view")
+      ->required();
+  views_app->add_option("-o", views.options, "options as of vellum overlay (vellum overlay --help)")
+      ->allow_extra_args(false);
+  views_app->add_option("--env-prefix", views.prefix, "markers are NAME_LOWER, NAME_UPPER, NAME_WORK")
+      ->capture_default_str();
+  views_app->add_flag("--strict", views.strict,
+                      "refuse processes that cannot be told, instead of passing them through");
+  views_app->add_option("--deny", views.denied, "executables that get ENOTSUP")->allow_extra_args(false);
+  views_app->add_option("--whiteouts", views.whiteouts, "how removed names are kept in upper");
+  views_app->add_option("--shared-depth", views.shared_depth, "levels of directories that all views share")
+      ->capture_default_str();
+  views_app->add_option("--idle", views.idle_milliseconds, "milliseconds that a view stays unused")
+      ->capture_default_str();
+  views_app->add_flag("-f,--foreground", views.foreground, "stay in the foreground");
+  views_app->add_flag("-d,--debug", views.debug, "every request on stderr");
+  views_app->add_flag("--list", views.list, "show the live views of a mount");
+  views_app->add_flag("--json", views.json, "with --list: as JSON");
+
+  RunCommand run;
+  std::string lowers;
+  CLI::App* run_app = app.add_subcommand("run", "Run a command in a view of its own");
+  run_app->add_option("--lower", lowers, "lower directories, topmost first, separated by colons");
+  run_app->add_option("--upper", run.upper, "the directory that takes all changes");
+  run_app->add_option("--work", run.work, "a work directory; by default one is made beside upper");
+  run_app->add_option("--at", run.at, "the mount point; mounted if nothing serves it yet");
+  run_app->add_option("--env-prefix", run.prefix, "markers are NAME_LOWER, NAME_UPPER, NAME_WORK")
+      ->capture_default_str();
+  run_app->add_flag("--namespace", run.own_namespace, "mount in a namespace of the command's own instead");
+  run_app->add_option("--inside", run.inside)->group("");
+  run_app->add_option("COMMAND", run.command, "the command and its arguments")->required();
+  run_app->positionals_at_end();
+
   if (arguments.empty()) {
     fmt::print(stderr, "{}", app.help());
     return 1;
@@ -57,6 +97,11 @@ int vellum_main(const std::vector<std::string>& arguments) {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 1;
+  }
+  if (*views_app) return views.list ? list_views(views.mountpoint, views.json) : mount_views(views);
+  if (*run_app) {
+    run.lowers = views::split_layers(lowers);
+    return run_in_view(std::move(run));
   }
   return run_stats(stats);
 }

@@ -30,7 +30,7 @@ owners:
 the tree:
     redirect_dir=off|on|copy|follow|nofollow   renaming directories of lower layers (off)
     metacopy=on|off        chmod and chown of lower files copy no data (off)
-    whiteouts=auto|device|dotwh|xattr          how a removed name is written down (auto)
+    whiteouts=auto|device|dotwh|xattr|deleted-tree  how a removed name is written down (auto)
     xino=off|auto|on       unique, stable inode numbers over several devices (auto)
     userxattr              keep overlay xattrs under user.overlay.
     volatile               no fsync: fast, and not safe against a crash

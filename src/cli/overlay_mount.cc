@@ -24,7 +24,6 @@
 #include "sys/uring_permit.h"
 
 namespace vellum::cli {
-namespace {
 
 fuse::MountOptions mount_options(const MountSettings& settings, bool writable) {
   return {.mountpoint = settings.mountpoint,
@@ -66,12 +65,16 @@ unsigned thread_count(const MountSettings& settings) {
   return std::clamp(2 * std::thread::hardware_concurrency(), 4u, 16u);
 }
 
+namespace {
+
 void start_logging(const OverlayCommand& command) {
   if (command.debug || !command.debug_log.empty()) log::set_debug(true);
   if (!command.debug_log.empty() && !log::set_debug_file(command.debug_log.c_str())) {
     log::warning("FUSE_OVERLAYFS_DEBUG_LOG={}: cannot write there; going on without", command.debug_log);
   }
 }
+
+}  // namespace
 
 // What the kernel still holds of open files would be lost with the connection. syncfs(2) sends the writes but does not
 // wait until a FUSE server has done them, so the session has to come to rest as well. A server that hangs must not keep
@@ -91,6 +94,8 @@ void write_out(const fuse::Mount& mount, const fuse::Session& session) {
   }
   if (!safe) log::warning("{}: what was written last may be lost: a layer does not answer", mount.path());
 }
+
+namespace {
 
 // The serving process, from opened layers to an unmounted tree.
 int serve(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {

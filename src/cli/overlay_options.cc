@@ -187,7 +187,8 @@ constexpr auto kRules = std::to_array<Rule>({
                      std::to_array<Word<WhiteoutStyle>>({{"auto", WhiteoutStyle::kAuto},
                                                          {"device", WhiteoutStyle::kDevice},
                                                          {"dotwh", WhiteoutStyle::kDotWh},
-                                                         {"xattr", WhiteoutStyle::kXattr}}));
+                                                         {"xattr", WhiteoutStyle::kXattr},
+                                                         {"deleted-tree", WhiteoutStyle::kDeletedTree}}));
      }},
 
     // Known to kernel overlayfs or older peers, without an effect here unless asked to do something.

@@ -84,7 +84,7 @@ Status Overlay::copy_attributes(const Layer& source, sys::FdRef from_dir, const 
   bool override = !upper_->override_name.empty();
   if (!override) {
     auto owned = sys::chown(to_dir, to_name, st.uid, st.gid);
-    if (!owned && !(uids_.squashes() || gids_.squashes())) {
+    if (!owned && !options_.any_owner && !(uids_.squashes() || gids_.squashes())) {
       return fail(owned.error() == EINVAL ? Errno(EOVERFLOW) : owned.error());
     }
   }

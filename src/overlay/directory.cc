@@ -29,10 +29,18 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
     const Layer& in = layer(lowers[position].layer);
     DirFd fd = TRY(dir_fd(dir, in.index));
     sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+    // Layers between that have marks for this directory, but not the directory.
+    const LayerIndex above = position == 0 ? LayerIndex{0} : lowers[position - 1].layer;
+    for (auto between = static_cast<LayerIndex>(above + 1); between < in.index; ++between) {
+      TRY(for_each_deleted(dir, between, [&](std::string_view name) {
+        index->add(name, LowerEntry{.position = static_cast<std::uint16_t>(position), .hidden = true});
+      }));
+    }
     std::vector<std::string> hidden;
     std::vector<RawName> unsure;  // whiteouts cannot be told by their type alone
     LowerEntry entry{.position = static_cast<std::uint16_t>(position)};
     auto status = sys::read_dir(readable, [&](std::string_view name, std::uint64_t ino, unsigned char type) {
+      if (is_deleted_tree(dir, name)) return true;
       if (is_dot_wh(name)) {
         if (name != kWhOpaque) hidden.emplace_back(name.substr(kWhPrefix.size()));
         return true;
@@ -50,6 +58,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
       return true;
     });
     if (!status) return fail(status.error());
+    TRY(for_each_deleted(dir, in.index, [&](std::string_view name) { hidden.emplace_back(name); }));
     for (const RawName& raw : unsure) {
       CName at(raw.name);
       auto st = stat_at(in, *fd, at);
@@ -91,7 +100,8 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
   std::vector<std::string> dot_wh;
   bool xattr_whiteouts = dir.dir->upper_xattr_whiteouts;
   auto status = sys::read_dir(readable, [&](std::string_view name, std::uint64_t ino, unsigned char type) {
-    if (is_dot_wh(name)) {
+    if (is_deleted_tree(dir, name)) return true;
+    if (hides(name)) {
       if (name != kWhOpaque) dot_wh.emplace_back(name.substr(kWhPrefix.size()));
       return true;
     }
@@ -105,6 +115,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     return true;
   });
   if (!status) return status;
+  TRY(for_each_deleted(dir, 0, [&](std::string_view name) { dot_wh.emplace_back(name); }));
   for (const RawName& raw : unsure) {
     if (raw.type != DT_UNKNOWN && raw.type != DT_CHR && upper_->override_name.empty() && !xattr_whiteouts) {
       // A directory with copied-up objects in it: most numbers are known without asking.
@@ -121,8 +132,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     found.st = *st;
     found.in_upper = true;
     found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
-    bool hidden =
-        is_device_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
+    bool hidden = is_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
     visit(raw.name, presented_ino(found), dirent_type(st->mode), hidden);
   }
   for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);
@@ -156,6 +166,10 @@ Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
       if (!hidden) listing->add(name, ino, type);
     });
     if (!status) return fail(status.error());
+  } else if (below && upper_ != nullptr) {
+    TRY(for_each_deleted(dir, 0, [&](std::string_view name) {
+      if (const LowerEntry* entry = below->find(name)) covered.insert(below->name(*entry));
+    }));
   }
   if (below) {
     for (const LowerEntry& entry : below->entries()) {

@@ -86,6 +86,7 @@ std::string format_override(const sys::Statx& st) {
 }
 
 Result<std::string> attribute_on_disk(const Layer& layer, std::string_view name) {
+  if (layer.plain) return std::string(name);
   if (layer.override_name == kOverrideContainers && name.starts_with("security.")) {
     return std::string(kOverridePrefix) + std::string(name);
   }
@@ -93,6 +94,7 @@ Result<std::string> attribute_on_disk(const Layer& layer, std::string_view name)
 }
 
 std::optional<std::string> attribute_shown(const Layer& layer, std::string_view on_disk) {
+  if (layer.plain) return std::string(on_disk);
   if (layer.override_name == kOverrideContainers && on_disk.starts_with(kOverridePrefix) &&
       on_disk.substr(kOverridePrefix.size()).starts_with("security.")) {
     return std::string(on_disk.substr(kOverridePrefix.size()));
@@ -132,6 +134,7 @@ Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xat
 }
 
 Result<Marks> read_marks(const Layer& layer, sys::FdRef dir, const char* name) {
+  if (layer.plain) return Marks{};
   Marks marks;
   if (!layer.has_xattrs) return marks;
   // Most objects have no attribute at all: one call says so.

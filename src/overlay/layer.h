@@ -27,6 +27,7 @@ struct Layer {
   std::uint64_t fs_id = 0;
   bool has_xattrs = false;
   bool trusted = false;
+  bool plain = false;  // nothing in it is a mark
   // Owner, mode and type of objects are in this attribute (xattr_permissions, or found on the layer's root).
   std::string override_name;
 };

@@ -31,14 +31,14 @@ Result<std::pair<std::uint32_t, std::uint32_t>> Overlay::owner_of_new(const fuse
 Result<Overlay::Vacancy> Overlay::check_vacant(Node& parent, std::string_view name) {
   if (!valid_name(name)) return fail(name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
   // A name of this form would be read as a whiteout the next time.
-  if (is_dot_wh(name)) return fail(EPERM);
+  if (hides(name) || is_deleted_tree(parent, name)) return fail(EPERM);
   if (parent.nameless.load(std::memory_order_acquire)) return fail(ENOENT);
   if (nodes_.find(parent, name)) return fail(EEXIST);
   DirFd upper = TRY(dir_fd(parent, 0));
   CName at(name);
   auto st = sys::statx(*upper, at);
   if (st) {
-    if (is_device_whiteout(*st)) return Vacancy::kWhiteout;
+    if (is_whiteout(*st)) return Vacancy::kWhiteout;
     if (parent.dir->upper_xattr_whiteouts && st->is_regular() && st->size == 0 &&
         TRY(read_marks(*upper_, *upper, at)).whiteout) {
       return Vacancy::kWhiteout;
@@ -47,7 +47,7 @@ Result<Overlay::Vacancy> Overlay::check_vacant(Node& parent, std::string_view na
   }
   if (st.error() != ENOENT) return fail(st.error());
   if (parent.dir->lowers.empty()) return Vacancy::kFree;
-  if (sys::statx(*upper, CName(kWhPrefix, name))) return Vacancy::kDotWh;
+  if (hidden_beside(parent, 0, *upper, name)) return Vacancy::kDotWh;
   if (TRY(lower_has(parent, name))) return fail(EEXIST);
   return Vacancy::kFree;
 }
@@ -124,7 +124,8 @@ Result<sys::UniqueFd> Overlay::make_over_whiteout(const DirFd& upper, std::strin
   }
   if (!access.empty()) TRY(sys::setxattr(*work_, tmp, kAccessAcl, access));
   if (!inherited.empty()) TRY(sys::setxattr(*work_, tmp, kDefaultAcl, inherited));
-  if (is_dir && vacancy != Vacancy::kFree) TRY(set_opaque(*work_, tmp));
+  // In a deleted tree the mark of the removed name stays, and says the same.
+  if (is_dir && vacancy != Vacancy::kFree && style_ != WhiteoutStyle::kDeletedTree) TRY(set_opaque(*work_, tmp));
   TRY(place_from_work(tmp, *upper, name, is_dir, vacancy));
   undo.done();
   return fd;
@@ -171,6 +172,7 @@ Result<Overlay::Made> Overlay::make_object(const fuse::Caller& caller, fuse::Nod
     }
   } else {
     fd = TRY(make_over_whiteout(upper, name, what, uid, gid, vacancy));
+    if (!S_ISDIR(what.mode)) remove_deleted(*parent, name);
   }
   return adopt_new(*parent, upper, name, std::move(fd));
 }
@@ -281,6 +283,7 @@ Result<fuse::Entry> Overlay::link(const fuse::Caller&, fuse::NodeId id, fuse::No
   } else {
     TRY(link_to(*upper, CName(new_name)));
     if (vacancy == Vacancy::kDotWh) remove_dot_wh(*upper, new_name);
+    remove_deleted(*parent, new_name);
   }
   names_changed(*parent);
   sys::Statx st = TRY(stat_at(*upper_, *upper, CName(new_name)));

@@ -1,16 +1,22 @@
 #include "overlay/node_table.h"
 
 #include <algorithm>
+#include <new>
 
 namespace vellum::overlay {
 namespace {
 
-constexpr std::uint64_t kSlotMask = 0xffffffffULL;
-constexpr std::uint64_t kGeneration = 1ULL << 32;
+// The upper 16 bits of a NodeId stay 0: whoever serves several tables in one mount tells them apart by these.
+constexpr std::uint64_t kGeneration = 1ULL << 28;
+constexpr std::uint64_t kSlotMask = kGeneration - 1;
+constexpr std::uint64_t kIdMask = (1ULL << 48) - 1;
 
 }  // namespace
 
-NodeTable::NodeTable() : chunks_(new std::atomic<Node*>[kMaxChunks] {}) {
+NodeTable::NodeTable()
+    : chunks_(static_cast<std::atomic<Node*>*>(std::calloc(kMaxChunks, sizeof(std::atomic<Node*>)))) {
+  static_assert(kChunk * kMaxChunks == kGeneration);
+  if (!chunks_) throw std::bad_alloc();
   NodeRef root = make();
   root_ = root.get();
   root_->dir = std::make_unique<DirState>();
@@ -42,7 +48,7 @@ NodeRef NodeTable::make() {
   }
   Node& node = chunks_[slot / kChunk].load(std::memory_order_acquire)[slot % kChunk];
   std::uint64_t before = node.id.load(std::memory_order_relaxed);
-  node.id.store(before == 0 ? slot : before + kGeneration, std::memory_order_relaxed);
+  node.id.store(before == 0 ? slot : (before + kGeneration) & kIdMask, std::memory_order_relaxed);
   live_.fetch_add(1, std::memory_order_relaxed);
   node.refs.store(1, std::memory_order_release);
   return NodeRef(this, &node);

@@ -1,9 +1,9 @@
 // The only owner of nodes. Finds them by NodeId, by (parent, name), and, for files with several links, by
 // (device, ino).
 //
-// Slots live in chunks that are never freed while the table lives; a NodeId is slot and generation, so a stale or
-// invented one is ESTALE, never another node and never a crash.
-// NodeRef pins a node. Threads: safe. Locks: leaves (locking.h).
+// Slots live in chunks that are never freed while the table lives; a NodeId is slot (28 bits) and generation (20 bits),
+// so a stale or invented one is ESTALE, never another node and never a crash. NodeRef pins a node. Threads: safe.
+// Locks: leaves (locking.h).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -90,8 +91,9 @@ class NodeTable {
   std::uint64_t live() const { return live_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr std::size_t kChunk = 1024;
-  static constexpr std::size_t kMaxChunks = 1 << 18;  // 268 million nodes
+  // Small enough that a thousand little mounts in one process cost little.
+  static constexpr std::size_t kChunk = 128;
+  static constexpr std::size_t kMaxChunks = 1 << 21;  // 268 million nodes
   static constexpr std::size_t kShards = 64;
 
   struct Key {
@@ -128,7 +130,11 @@ class NodeTable {
   bool take_alias(Node& node, const Node& parent, std::string_view name);
   Node* destroy(Node* node);
 
-  std::unique_ptr<std::atomic<Node*>[]> chunks_;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  // From calloc: pages of it come to be when they are used.
+  std::unique_ptr<std::atomic<Node*>[], Free> chunks_;
   std::array<Shard, kShards> shards_;
   Node* root_ = nullptr;
 

@@ -3,6 +3,7 @@
 // the path in its error. Threads: a plain value.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,7 +13,9 @@ namespace vellum::overlay {
 
 enum class XinoMode { kOff, kAuto, kOn };
 enum class RedirectDir { kOff, kOn, kCopy, kFollow, kNofollow };
-enum class WhiteoutStyle { kAuto, kDevice, kDotWh, kXattr };
+// kDeletedTree: .deleted/PATH, an empty regular file for each removed PATH; layers are read that way only if it is
+// asked for.
+enum class WhiteoutStyle { kAuto, kDevice, kDotWh, kXattr, kDeletedTree };
 // Where owner, mode and type are kept when the upper cannot hold them itself.
 enum class XattrPermissions { kOff, kPrivileged, kContainers };
 
@@ -50,6 +53,14 @@ struct Options {
   XinoMode xino = XinoMode::kAuto;
   RedirectDir redirect_dir = RedirectDir::kOff;
   WhiteoutStyle whiteouts = WhiteoutStyle::kAuto;
+
+  // No layers but upper_dir, which is shown as it is: no work directory, no whiteouts, no marks, every name and
+  // attribute.
+  bool plain = false;
+  // For layers that a user names and the user's rights: a copy whose owner cannot be kept belongs to whoever makes it,
+  // and no layer says by attributes who owns its files.
+  bool any_owner = false;
+  std::size_t dir_fds = 0;  // open directories kept; 0: a share of what the process may open
 };
 
 }  // namespace vellum::overlay

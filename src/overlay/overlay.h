@@ -111,6 +111,7 @@ class Overlay : public fuse::Filesystem {
   // --- start.cc
   std::expected<void, std::string> open_layers();
   std::expected<void, std::string> open_work_dir();
+  std::expected<void, std::string> open_plain();
   void probe_upper();
   void make_root();
   void clean_work_dir();
@@ -136,6 +137,9 @@ class Overlay : public fuse::Filesystem {
   };
   const Layer& layer(LayerIndex index) const { return *layers_[index]; }
   bool is_upper(LayerIndex index) const { return index == 0; }
+  // What no caller sees, unless everything is shown as it is.
+  bool hides(std::string_view name) const { return !options_.plain && is_dot_wh(name); }
+  bool is_whiteout(const sys::Statx& st) const { return !options_.plain && is_device_whiteout(st); }
   Result<DirFd> open_dir(const DirFd& parent, const char* name);
   Result<DirFd> dir_fd(Node& dir, LayerIndex layer);
   std::string path_in(const Node& dir, LayerIndex layer) const;
@@ -275,10 +279,23 @@ class Overlay : public fuse::Filesystem {
   int backing_flags(int flags) const;
 
   // --- whiteout.cc
-  Status make_whiteout(sys::FdRef dir, std::string_view name);                     // at a free name of upper
-  Status replace_by_whiteout(sys::FdRef dir, std::string_view name, bool is_dir);  // atomically
+  // `dir` is the parent's upper directory.
+  Status make_whiteout(Node& parent, sys::FdRef dir, std::string_view name);                     // at a free name
+  Status replace_by_whiteout(Node& parent, sys::FdRef dir, std::string_view name, bool is_dir);  // atomically
   Status new_whiteout_in_work(const std::string& work_name);
   void remove_dot_wh(sys::FdRef dir, std::string_view name);
+  // deleted_tree.cc. The tree is locked, shared.
+  bool reads_deleted() const { return options_.whiteouts == WhiteoutStyle::kDeletedTree; }
+  bool is_deleted_tree(const Node& dir, std::string_view name) const;
+  Result<sys::UniqueFd> deleted_dir(const Node& dir, LayerIndex layer);
+  bool in_deleted_tree(const Node& parent, LayerIndex layer, std::string_view name);
+  // Whether `.wh.NAME` or the deleted tree says that the layers below have no such name.
+  bool hidden_beside(const Node& parent, LayerIndex layer, sys::FdRef dir, std::string_view name);
+  // The topmost lower layer whose deleted tree has the name: those below do not show it.
+  LayerIndex first_deleted(const Node& parent, std::string_view name);
+  Status for_each_deleted(const Node& dir, LayerIndex layer, const std::function<void(std::string_view)>& visit);
+  Status add_deleted(const Node& parent, std::string_view name);
+  void remove_deleted(const Node& parent, std::string_view name);
   Status set_opaque(sys::FdRef dir, const char* name);
   void remove_tree_in_work(const std::string& name);
   Status prepare_xattr_whiteouts(sys::FdRef dir);
@@ -306,7 +323,8 @@ class Overlay : public fuse::Filesystem {
   Status move_with_xattr_whiteout(const Node& source, const Side& from, const Side& to);
   Status make_physical(Node& node, const Side& at);
   Status replace_dir(Node& target, const Side& from, const Side& to, bool whiteout);
-  bool may_redirect() const { return options_.redirect_dir == RedirectDir::kOn && marks_work_; }
+  // Marks of the deleted tree are found by path: what they hide must not move.
+  bool may_redirect() const { return options_.redirect_dir == RedirectDir::kOn && marks_work_ && !reads_deleted(); }
   void fix_lower_paths(Node& dir);
 
   // --- file_io.cc

@@ -78,9 +78,9 @@ Status Overlay::remove_name(Node& parent, std::string_view name, Node& node) {
     physical = there.has_value();
   }
   if (physical) {
-    TRY(covers ? replace_by_whiteout(*upper, name, false) : sys::unlink(*upper, CName(name)));
+    TRY(covers ? replace_by_whiteout(parent, *upper, name, false) : sys::unlink(*upper, CName(name)));
   } else {
-    TRY(make_whiteout(*upper, name));
+    TRY(make_whiteout(parent, *upper, name));
   }
   if (style_ == WhiteoutStyle::kXattr && covers) {
     parent.dir->upper_xattr_whiteouts = true;
@@ -141,12 +141,12 @@ Status Overlay::rmdir(const fuse::Caller&, fuse::NodeId parent_id, std::string_v
   bool covers = TRY(lower_has(*parent, name));
   DirFd kept = keep_fd(*node);
   if (!node->in_upper.load(std::memory_order_acquire)) {
-    TRY(make_whiteout(*upper, name));
+    TRY(make_whiteout(*parent, *upper, name));
   } else if (covers) {
-    TRY(replace_by_whiteout(*upper, name, true));
+    TRY(replace_by_whiteout(*parent, *upper, name, true));
   } else {
     auto removed = sys::rmdir(*upper, CName(name));
-    if (!removed && removed.error() == ENOTEMPTY) {
+    if (!removed && removed.error() == ENOTEMPTY && !options_.plain) {
       // Only whiteouts and marks are left in it. Out of sight first, in one step.
       std::string temporary = work_name("rm");
       TRY(sys::rename(*upper, CName(name), *work_, temporary.c_str()));

@@ -49,6 +49,7 @@ Status Overlay::ready_dir_at(Node& dir, const Side& to) {
   DirFd upper = TRY(dir_fd(dir, 0));
   if (dir.dir->lowers.empty()) {
     if (!TRY(lower_has(*to.parent, to.name))) return {};
+    if (style_ == WhiteoutStyle::kDeletedTree) return add_deleted(*to.parent, to.name);
     return set_opaque(*upper, "");
   }
   std::string redirect = "/" + path_in(dir, dir.dir->lowers.front().layer);
@@ -78,7 +79,7 @@ Status Overlay::replace_dir(Node& target, const Side& from, const Side& to, bool
   if (whiteout) TRY(set_opaque(*old, ""));
   TRY(sys::rename(*from.upper, CName(from.name), *to.upper, CName(to.name), RENAME_EXCHANGE));
   std::string temporary = work_name("old");
-  Status gone = whiteout ? replace_by_whiteout(*from.upper, from.name, true)
+  Status gone = whiteout ? replace_by_whiteout(*from.parent, *from.upper, from.name, true)
                          : sys::rename(*from.upper, CName(from.name), *work_, temporary.c_str());
   if (gone && !whiteout) remove_tree_in_work(temporary);
   if (gone && whiteout && style_ == WhiteoutStyle::kXattr) from.parent->dir->upper_xattr_whiteouts = true;
@@ -129,18 +130,20 @@ Status Overlay::move_physically(const Node& source, const Side& from, const Side
     TRY(sys::rename(*from.upper, old_name, *to.upper, new_name));
   } else if (style_ == WhiteoutStyle::kDevice) {
     TRY(sys::rename(*from.upper, old_name, *to.upper, new_name, RENAME_WHITEOUT));
-  } else if (style_ == WhiteoutStyle::kDotWh) {
+  } else if (style_ == WhiteoutStyle::kDotWh || style_ == WhiteoutStyle::kDeletedTree) {
     // Both may be there for a moment: then the object counts.
-    TRY(make_whiteout(*from.upper, from.name));
+    TRY(make_whiteout(*from.parent, *from.upper, from.name));
     auto moved = sys::rename(*from.upper, old_name, *to.upper, new_name);
     if (!moved) {
       remove_dot_wh(*from.upper, from.name);
+      remove_deleted(*from.parent, from.name);
       return moved;
     }
   } else {
     TRY(move_with_xattr_whiteout(source, from, to));
   }
   if (!target && !to.parent->dir->lowers.empty()) remove_dot_wh(*to.upper, to.name);
+  if (!source.is_dir()) remove_deleted(*to.parent, to.name);
   return {};
 }
 
@@ -165,7 +168,7 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   } else {
     TRY(make_physical(source, from));
   }
-  bool dir_in_upper = target && target->is_dir() && target->in_upper.load(std::memory_order_acquire);
+  bool dir_in_upper = !options_.plain && target && target->is_dir() && target->in_upper.load(std::memory_order_acquire);
   TRY(dir_in_upper ? replace_dir(*target, from, to, whiteout) : move_physically(source, from, to, whiteout));
   if (target) lose_name(*target, *to.parent, to.name, std::move(kept));
   nodes_.move(source, *from.parent, from.name, *to.parent, to.name);
@@ -199,9 +202,10 @@ Status Overlay::rename(const fuse::Caller&, fuse::NodeId parent_id, std::string_
   // RENAME_WHITEOUT makes a whiteout, which callers of an overlay may not (as with kernel overlayfs).
   if (flags.whiteout || (flags.noreplace && flags.exchange)) return fail(EINVAL);
   if (!valid_name(new_name)) return fail(new_name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
-  if (is_dot_wh(new_name)) return fail(EPERM);
+  if (hides(new_name)) return fail(EPERM);
   NodeRef parent = TRY(dir_for(parent_id));
   NodeRef new_parent = TRY(dir_for(new_parent_id));
+  if (is_deleted_tree(*new_parent, new_name)) return fail(EPERM);
   NodeRef source = TRY(ready_to_move(*parent, name));
   NodeRef other;
   if (flags.exchange) {

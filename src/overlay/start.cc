@@ -71,7 +71,7 @@ Overlay::Overlay(const Options& options)
       uids_(make_ids(options.uid_map, options.squash_to_root, options.squash_to_uid)),
       gids_(make_ids(options.gid_map, options.squash_to_root, options.squash_to_gid)),
       numbers_(options.xino, options.ino32),
-      dir_fds_(dir_fd_capacity(options.lower_dirs.size())) {}
+      dir_fds_(options.dir_fds != 0 ? options.dir_fds : dir_fd_capacity(options.lower_dirs.size())) {}
 
 Overlay::~Overlay() = default;
 
@@ -79,8 +79,9 @@ std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Optio
   // Objects behind O_PATH fds are reached by it; without it marks would be overlooked and wrong content shown.
   if (!sys::open("/proc/self/fd", O_PATH | O_DIRECTORY)) return Failure("/proc is not mounted, and is needed");
   std::unique_ptr<Overlay> overlay(new Overlay(options));
-  if (auto opened = overlay->open_layers(); !opened) return Failure(opened.error());
-  if (overlay->upper_ != nullptr) {
+  auto opened = options.plain ? overlay->open_plain() : overlay->open_layers();
+  if (!opened) return Failure(opened.error());
+  if (overlay->upper_ != nullptr && !options.plain) {
     if (auto ready = overlay->open_work_dir(); !ready) return Failure(ready.error());
     overlay->probe_upper();
   }
@@ -100,6 +101,7 @@ std::expected<void, std::string> Overlay::open_layers() {
   if (!options_.upper_dir.empty()) {
     auto opened = open_layer(0, options_.upper_dir, xattrs, trusted);
     if (!opened) return bad("upperdir", options_.upper_dir, opened.error().message());
+    if (options_.any_owner) opened->override_name.clear();
     layers_[0] = std::make_unique<Layer>(std::move(*opened));
     upper_ = layers_[0].get();
     numbers_.add_device(upper_->device);
@@ -110,6 +112,7 @@ std::expected<void, std::string> Overlay::open_layers() {
     // What cannot be listed cannot be merged; better said now than at the first ls.
     auto readable = sys::read_dir(*opened->root, [](std::string_view, std::uint64_t, unsigned char) { return false; });
     if (!readable) return bad("lowerdir", path, readable.error().message());
+    if (options_.any_owner) opened->override_name.clear();
     layers_.push_back(std::make_unique<Layer>(std::move(*opened)));
     numbers_.add_device(layers_.back()->device);
     if (upper_ != nullptr && lies_within(*upper_->root, *layers_.back()->root)) {
@@ -119,6 +122,19 @@ std::expected<void, std::string> Overlay::open_layers() {
       return bad("lowerdir", path, fmt::format("lies inside upperdir={}", options_.upper_dir));
     }
   }
+  return {};
+}
+
+std::expected<void, std::string> Overlay::open_plain() {
+  auto opened = open_layer(0, options_.upper_dir, !options_.no_xattrs, false);
+  if (!opened) return bad("directory", options_.upper_dir, opened.error().message());
+  opened->override_name.clear();
+  opened->plain = true;
+  layers_.push_back(std::make_unique<Layer>(std::move(*opened)));
+  upper_ = layers_[0].get();
+  numbers_.add_device(upper_->device);
+  marks_work_ = false;
+  can_tmpfile_ = sys::openat(*upper_->root, ".", O_TMPFILE | O_RDWR, 0600).has_value();
   return {};
 }
 
@@ -274,7 +290,7 @@ Status Overlay::init(fuse::Connection& connection) {
 void Overlay::destroy() {
   notifier_ = nullptr;
   handles_.clear();
-  if (upper_ == nullptr) return;
+  if (upper_ == nullptr || options_.plain) return;
   settle_hard_links();
   if (volatile_) {
     // Everything is on disk after this, so the marker has said what it had to.

@@ -277,6 +277,7 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
   }
   // Without a redirect only layers that have the parent can have the name; a redirect may lead to any layer below.
   LayerIndex next_layer = 1;
+  const LayerIndex marked = first_deleted(parent, name);
   for (;;) {
     LayerIndex index;
     DirFd dir;
@@ -299,13 +300,14 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
       }
       dir = std::move(target.object);
     }
+    if (index > marked) return {};
     next_layer = std::max(next_layer, static_cast<LayerIndex>(index + 1));
     const Layer& in = layer(index);
     bool last = relocated ? next_layer >= layers_.size() : position + 1 >= lowers.size();
     auto st = stat_at(in, *dir, at);
     if (!st) {
       if (st.error() != ENOENT) return fail(st.error());
-      if (!last && !relocated && sys::statx(*dir, CName(kWhPrefix, search))) return {};
+      if (!last && !relocated && hidden_beside(parent, index, *dir, search)) return {};
       continue;
     }
     if (is_device_whiteout(*st)) return {};
@@ -338,7 +340,7 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     found.lowers.push_back(std::move(lower));
     if (marks.opaque || last) return {};
     // AUFS style: NAME beside .wh.NAME, or .wh..wh..opq inside, hides what is below.
-    if (!relocated && sys::statx(*dir, CName(kWhPrefix, search))) return {};
+    if (!relocated && hidden_beside(parent, index, *dir, search)) return {};
     auto inside = relocated ? Result<DirFd>(dir) : open_dir(dir, at);
     if (inside && sys::statx(**inside, CName(kWhOpaque))) return {};
     follow(marks);
@@ -348,7 +350,8 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
 Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string_view name) {
   // A name goes to *at() calls as it is: one with a slash, or none at all, would lead out of the layer.
   if (!valid_name(name)) return fail(name.size() > kNameMax ? ENAMETOOLONG : EINVAL);
-  if (is_dot_wh(name) || parent.nameless.load(std::memory_order_acquire)) return std::nullopt;
+  if (hides(name) || is_deleted_tree(parent, name) || parent.nameless.load(std::memory_order_acquire))
+    return std::nullopt;
   Found found;
   bool exists = false;
   bool has_lowers = !parent.dir->lowers.empty();
@@ -357,7 +360,7 @@ Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string
     CName at(name);
     auto st = stat_at(*upper_, *dir, at);
     if (st) {
-      if (is_device_whiteout(*st)) return std::nullopt;
+      if (is_whiteout(*st)) return std::nullopt;
       found.marks = TRY(read_marks(*upper_, *dir, at));
       if (parent.dir->upper_xattr_whiteouts && found.marks.whiteout && st->is_regular() && st->size == 0) {
         return std::nullopt;
@@ -374,14 +377,16 @@ Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string
       if (found.marks.opaque) return found;
       bool may_merge = has_lowers || found.marks.redirect.has_value();
       if (!may_merge) return found;
-      if (sys::statx(*dir, CName(kWhPrefix, name))) return found;
+      if (hidden_beside(parent, 0, *dir, name)) return found;
       if (auto inside = open_dir(dir, at); inside && sys::statx(**inside, CName(kWhOpaque))) return found;
     } else if (st.error() != ENOENT) {
       return fail(st.error());
-    } else if (has_lowers && sys::statx(*dir, CName(kWhPrefix, name))) {
+    } else if (has_lowers && hidden_beside(parent, 0, *dir, name)) {
       return std::nullopt;
     }
   }
+  // Marks of a deleted tree need no directory beside them.
+  if (!exists && upper_ != nullptr && has_lowers && in_deleted_tree(parent, 0, name)) return std::nullopt;
   if (has_lowers || (exists && found.marks.redirect)) {
     if (auto status = resolve_lowers(parent, name, found, exists); !status) return fail(status.error());
   }
@@ -390,7 +395,7 @@ Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string
 }
 
 Result<bool> Overlay::lower_has(Node& parent, std::string_view name) {
-  if (parent.dir->lowers.empty() || is_dot_wh(name)) return false;
+  if (parent.dir->lowers.empty() || is_dot_wh(name) || is_deleted_tree(parent, name)) return false;
   if (auto index = known_index(parent)) {
     const LowerEntry* entry = index->find(name);
     return entry != nullptr && !entry->hidden;

@@ -36,8 +36,13 @@ Status Overlay::prepare_xattr_whiteouts(sys::FdRef dir) {
   return sys::setxattr(dir, "", mark.c_str(), "x");
 }
 
-Status Overlay::make_whiteout(sys::FdRef dir, std::string_view name) {
+Status Overlay::make_whiteout(Node& parent, sys::FdRef dir, std::string_view name) {
   whiteouts_.fetch_add(1, std::memory_order_relaxed);
+  if (style_ == WhiteoutStyle::kDeletedTree) {
+    TRY(add_deleted(parent, name));
+    // The mark is elsewhere, but it is here that a name went.
+    return sys::utimens(dir, "", {.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = 0, .tv_nsec = UTIME_NOW});
+  }
   if (style_ == WhiteoutStyle::kDotWh) {
     if (name.size() + kWhPrefix.size() > kNameMax) return fail(ENAMETOOLONG);
     auto made = sys::openat(dir, CName(kWhPrefix, name), O_CREAT | O_WRONLY, 0600);
@@ -59,15 +64,21 @@ Status Overlay::make_whiteout(sys::FdRef dir, std::string_view name) {
   return moved;
 }
 
-Status Overlay::replace_by_whiteout(sys::FdRef dir, std::string_view name, bool is_dir) {
+Status Overlay::replace_by_whiteout(Node& parent, sys::FdRef dir, std::string_view name, bool is_dir) {
   whiteouts_.fetch_add(1, std::memory_order_relaxed);
   std::string temporary = work_name("wh");
-  if (style_ == WhiteoutStyle::kDotWh) {
-    if (name.size() + kWhPrefix.size() > kNameMax) return fail(ENAMETOOLONG);
+  const bool deleted_tree = style_ == WhiteoutStyle::kDeletedTree;
+  if (style_ == WhiteoutStyle::kDotWh || deleted_tree) {
+    if (!deleted_tree && name.size() + kWhPrefix.size() > kNameMax) return fail(ENAMETOOLONG);
     // Between the two steps both are there, and the object wins.
-    TRY(sys::openat(dir, CName(kWhPrefix, name), O_CREAT | O_WRONLY, 0600));
+    if (deleted_tree) {
+      TRY(add_deleted(parent, name));
+    } else {
+      TRY(sys::openat(dir, CName(kWhPrefix, name), O_CREAT | O_WRONLY, 0600));
+    }
     auto removed = is_dir ? sys::rename(dir, CName(name), *work_, temporary.c_str()) : sys::unlink(dir, CName(name));
-    if (!removed) remove_dot_wh(dir, name);
+    if (!removed && !deleted_tree) remove_dot_wh(dir, name);
+    if (!removed && deleted_tree && !is_dir) remove_deleted(parent, name);
     if (removed && is_dir) remove_tree_in_work(temporary);
     return removed;
   }

@@ -1,5 +1,6 @@
 #include "sys/caller_creds.h"
 
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
@@ -9,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -28,6 +30,7 @@ struct ThreadState {
   bool own_umask = false;
   std::uint32_t uid, gid;
   mode_t umask_now = 0;
+  std::shared_ptr<const Identity> acting;  // null: ourselves
 };
 
 ThreadState& state() {
@@ -35,7 +38,70 @@ ThreadState& state() {
   return instance;
 }
 
+// Of this thread: all that the process has, or only what no permission check of a file system asks for. SYS_ADMIN stays
+// for marks in trusted.*, SETUID and SETGID for the way back.
+Status set_effective(bool all) {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2]{};
+  if (::syscall(SYS_capget, &header, data) != 0) return fail_errno();
+  constexpr unsigned kKept = CAP_TO_MASK(CAP_SYS_ADMIN) | CAP_TO_MASK(CAP_SETUID) | CAP_TO_MASK(CAP_SETGID);
+  data[0].effective = all ? data[0].permitted : data[0].permitted & kKept;
+  data[1].effective = all ? data[1].permitted : 0;
+  if (::syscall(SYS_capset, &header, data) != 0) return fail_errno();
+  return {};
+}
+
+Status become(const Identity& who) {
+  // The library's setgroups() would change every thread.
+  if (::syscall(SYS_setgroups, who.groups.size(), who.groups.data()) != 0) return fail_errno();
+  ::setfsgid(who.gid);
+  ::setfsuid(who.uid);
+  if (static_cast<std::uint32_t>(::setfsuid(static_cast<uid_t>(-1))) != who.uid ||
+      static_cast<std::uint32_t>(::setfsgid(static_cast<gid_t>(-1))) != who.gid) {
+    return fail(EPERM);
+  }
+  return {};
+}
+
+// What the process had before anybody became somebody else.
+const Identity& ourselves() {
+  static const Identity instance = [] {
+    Identity self{.uid = ::geteuid(), .gid = ::getegid(), .groups = {}};
+    const int count = ::getgroups(0, nullptr);
+    if (count > 0) {
+      self.groups.resize(static_cast<std::size_t>(count));
+      self.groups.resize(static_cast<std::size_t>(std::max(::getgroups(count, self.groups.data()), 0)));
+    }
+    return self;
+  }();
+  return instance;
+}
+
 }  // namespace
+
+Status act_as(const std::shared_ptr<const Identity>& who) {
+  ThreadState& thread = state();
+  if (thread.acting == who) return {};
+  const Identity& self = ourselves();
+  if (who && self.uid != 0) return who->uid == self.uid ? Status{} : fail(EPERM);
+  // By way of ourselves: only so is every step allowed.
+  if (thread.acting) {
+    TRY(set_effective(true));
+    TRY(become(self));
+    thread.uid = self.uid;
+    thread.gid = self.gid;
+    thread.acting = nullptr;
+  }
+  if (!who) return {};
+  if (const Status became = become(*who); !became) {
+    ignore(become(self));
+    return became;
+  }
+  thread.uid = who->uid;
+  thread.gid = who->gid;
+  thread.acting = who;
+  return set_effective(false);
+}
 
 CallerCreds::CallerCreds(std::uint32_t uid, std::uint32_t gid, mode_t umask) {
   ThreadState& thread = state();

@@ -10,6 +10,10 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
 
 namespace vellum::sys {
 
@@ -30,6 +34,16 @@ class CallerCreds {
   bool switched_uid_ = false;
   bool switched_gid_ = false;
 };
+
+// Somebody whose rights, and no others, a thread uses.
+struct Identity {
+  std::uint32_t uid = 0, gid = 0;
+  std::vector<gid_t> groups;
+};
+// From now on this thread touches files as `who`: with that uid, gid and groups, and without the capabilities that
+// overrule permissions. Null: as the process itself again. Stays until the next call; the same again costs nothing.
+// CallerCreds within it adds to it. EPERM where this process may not become anybody else.
+Status act_as(const std::shared_ptr<const Identity>& who);
 
 // The effective capabilities of this process that decide what an overlay may do.
 struct Privileges {

@@ -140,6 +140,7 @@ Result<std::uint64_t> fs_id(FdRef fd) {
 }
 
 Status mkdir(FdRef dir, const char* name, mode_t mode) { return status(::mkdirat(dir.raw(), name, mode)); }
+Status mkdir_path(const char* path, mode_t mode) { return status(::mkdir(path, mode)); }
 
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev) {
   return status(::mknodat(dir.raw(), name, mode, dev));

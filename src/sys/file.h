@@ -51,6 +51,7 @@ Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
 
 // Making and removing entries.
 Status mkdir(FdRef dir, const char* name, mode_t mode);
+Status mkdir_path(const char* path, mode_t mode);  // follows symlinks on the way
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev);
 Status symlink(const char* target, FdRef dir, const char* name);
 Status link(FdRef old_dir, const char* old_name, FdRef dir, const char* name);

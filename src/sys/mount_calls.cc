@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -37,6 +38,13 @@ Status mount(const std::string& source, const std::string& target, const std::st
 Status unmount_detached(const std::string& target) {
   if (::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
   return {};
+}
+
+Result<dev_t> device_of(const std::string& path) {
+  struct ::statx st;
+  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  if (::statx(AT_FDCWD, path.c_str(), kFlags, 0, &st) != 0) return fail_errno();
+  return makedev(st.stx_dev_major, st.stx_dev_minor);
 }
 
 Result<MountId> mount_id(const std::string& path) {

@@ -1,6 +1,8 @@
 // mount(2) and umount2(2), and what must be known of the place before. Threads: safe.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 
@@ -34,6 +36,8 @@ struct MountId {
   friend bool operator==(const MountId&, const MountId&) = default;
 };
 Result<MountId> mount_id(const std::string& path);
+// The device number that files at a path show. Asks no file system anything either.
+Result<dev_t> device_of(const std::string& path);
 // Where the mount lies now; ENOENT: nowhere in this mount namespace.
 Result<std::string> mount_point(const MountId& mount);
 // syncfs(2) of the file system at a path.

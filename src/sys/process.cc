@@ -1,13 +1,19 @@
 #include "sys/process.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
+#include <cstdlib>
+#include <memory>
 
 #include "base/scope.h"
 
@@ -73,6 +79,18 @@ std::string read_to_end(FdRef pipe, std::size_t limit) {
   return text;
 }
 
+std::string read_line(FdRef pipe, std::size_t limit) {
+  std::string text;
+  char byte = 0;
+  while (text.size() < limit) {
+    const ssize_t got = ::read(pipe.raw(), &byte, 1);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0 || byte == '\n') break;
+    text += byte;
+  }
+  return text;
+}
+
 Status write_all(FdRef pipe, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t put = ::write(pipe.raw(), bytes.data(), bytes.size());
@@ -89,6 +107,93 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno();
   return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+namespace {
+
+std::atomic<pid_t> forward_to{0};
+
+void forward(int signal) {
+  const int saved = errno;
+  if (const pid_t pid = forward_to.load(); pid > 0) ::kill(pid, signal);
+  errno = saved;
+}
+
+void set_handlers(std::initializer_list<int> signals, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : signals) ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+Status become_subreaper() {
+  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return fail_errno();
+  return {};
+}
+
+void new_process_name(const char* name) { ::prctl(PR_SET_NAME, name); }
+
+Result<std::pair<pid_t, ChildExit>> wait_any() {
+  int status = 0;
+  pid_t pid = 0;
+  while ((pid = ::waitpid(-1, &status, 0)) < 0) {
+    if (errno != EINTR) return fail_errno();
+  }
+  if (WIFEXITED(status)) return std::pair(pid, ChildExit{.exited = true, .code = WEXITSTATUS(status)});
+  return std::pair(pid, ChildExit{.exited = false, .code = WTERMSIG(status)});
+}
+
+void forward_signals(std::initializer_list<int> signals, pid_t to) {
+  forward_to.store(to);
+  set_handlers(signals, &forward);
+}
+
+void ignore_signals(std::initializer_list<int> signals) { set_handlers(signals, SIG_IGN); }
+void default_signals(std::initializer_list<int> signals) { set_handlers(signals, SIG_DFL); }
+
+Errno exec_program(const std::vector<std::string>& arguments) {
+  std::vector<char*> argv;
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  ::execvp(argv[0], argv.data());
+  return Errno::last();
+}
+
+Status set_environment(const std::string& name, const std::string* value) {
+  const int status = value != nullptr ? ::setenv(name.c_str(), value->c_str(), 1) : ::unsetenv(name.c_str());
+  if (status != 0) return fail_errno();
+  return {};
+}
+
+Status change_directory(const std::string& path) {
+  if (::chdir(path.c_str()) != 0) return fail_errno();
+  return {};
+}
+
+Result<std::string> current_directory() {
+  const std::unique_ptr<char, void (*)(void*)> path(::getcwd(nullptr, 0), &std::free);
+  if (!path) return fail_errno();
+  return std::string(path.get());
+}
+
+Status enter_own_namespaces() {
+  const uid_t uid = ::geteuid();
+  const gid_t gid = ::getegid();
+  if (::unshare(CLONE_NEWNS) != 0) {
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return fail_errno();
+    const auto write_map = [](const char* path, const std::string& text) -> Status {
+      const UniqueFd file(::open(path, O_WRONLY | O_CLOEXEC));
+      if (!file) return fail_errno();
+      return write_all(file, text);
+    };
+    TRY(write_map("/proc/self/setgroups", "deny"));
+    TRY(write_map("/proc/self/uid_map", "0 " + std::to_string(uid) + " 1"));
+    TRY(write_map("/proc/self/gid_map", "0 " + std::to_string(gid) + " 1"));
+  }
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno();
+  return {};
 }
 
 Result<pid_t> fork_child() {

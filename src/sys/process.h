@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <utility>
@@ -32,8 +33,27 @@ Result<ChildExit> wait_for(pid_t pid);
 
 // Everything until the end of a pipe, at most `limit` bytes.
 std::string read_to_end(FdRef pipe, std::size_t limit);
+// Up to the next newline, which is left out.
+std::string read_line(FdRef pipe, std::size_t limit);
 Status write_all(FdRef pipe, std::string_view bytes);
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe();  // read end, write end; closed on exec
+
+// For a supervisor. Orphans below this process become its children.
+Status become_subreaper();
+// The next child that ends; ECHILD: there is none left.
+Result<std::pair<pid_t, ChildExit>> wait_any();
+void new_process_name(const char* name);  // at most 15 bytes, in ps(1)
+// From now on these signals go to `to` as well, or instead (ignore_signals: to nobody).
+void forward_signals(std::initializer_list<int> signals, pid_t to);
+void ignore_signals(std::initializer_list<int> signals);
+void default_signals(std::initializer_list<int> signals);
+// Becomes another program, found along PATH. Returns only with an error.
+Errno exec_program(const std::vector<std::string>& arguments);
+Status set_environment(const std::string& name, const std::string* value);  // null: takes it away
+Status change_directory(const std::string& path);
+Result<std::string> current_directory();
+// A mount namespace of this process's own; where that takes a user namespace, one in which it is root.
+Status enter_own_namespaces();
 
 // 0 in the child.
 Result<pid_t> fork_child();

@@ -185,7 +185,7 @@ Case random_case(Random& random, Backend backend) {
   if (backend != Backend::kKernel) styles.push_back(WhiteoutStyle::kDotWh);
   test.style = pick(random, styles);
   // How our own whiteouts are to be written: its choice unless told.
-  const std::vector<std::string> written = {"", "device", "dotwh", "xattr"};
+  const std::vector<std::string> written = {"", "device", "dotwh", "xattr", "deleted-tree"};
   const std::string whiteouts = backend == Backend::kVellum ? pick(random, written) : "";
   test.features.hard_links = chance(random, 40);
   // Redirects of more than 256 bytes are refused (the kernel's redirect_max); .wh. before 255 bytes is too long.
@@ -202,7 +202,8 @@ Case random_case(Random& random, Backend backend) {
   test.has_upper_content = chance(random, 40);
   test.layers = random_layers(random, 2 + below(random, 4), test.features);
   test.spans_devices = !test.features.hard_links && chance(random, 30);
-  test.directories_move = redirect != "off";
+  // What a deleted tree hides is found by its path.
+  test.directories_move = redirect != "off" && !(redirect == "on" && whiteouts == "deleted-tree");
   test.options = "redirect_dir=" + redirect;
   if (!whiteouts.empty()) test.options += ",whiteouts=" + whiteouts;
   if (redirect == "on" && chance(random, 40)) test.options += ",metacopy=on";

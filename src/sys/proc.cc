@@ -1,0 +1,137 @@
+#include "sys/proc.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/personality.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <string_view>
+
+#include "sys/fd.h"
+
+namespace vellum::sys {
+namespace {
+
+// A few pages hold all but the largest environments; a process may have up to a quarter of its stack of them.
+constexpr std::size_t kMost = 8 << 20;
+
+Result<std::string> read_path(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return fail_errno();
+  std::string text;
+  std::array<char, 4096> buffer;
+  while (text.size() < kMost) {
+    const ssize_t got = ::read(file.raw(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno();
+    if (got == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  return fail(E2BIG);
+}
+
+Result<std::string> read_file(pid_t pid, const char* name) { return read_path(fmt::format("/proc/{}/{}", pid, name)); }
+
+std::string_view next_word(std::string_view& text) {
+  const auto begin = std::min(text.find_first_not_of(" \t\n"), text.size());
+  text.remove_prefix(begin);
+  const auto end = std::min(text.find_first_of(" \t\n"), text.size());
+  const std::string_view word = text.substr(0, end);
+  text.remove_prefix(end);
+  return word;
+}
+
+template <class T>
+T number(std::string_view word) {
+  T value = 0;
+  std::from_chars(word.data(), word.data() + word.size(), value);
+  return value;
+}
+
+std::string_view line_of(std::string_view text, std::string_view key) {
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = text.substr(at, end - at);
+    if (line.starts_with(key)) return line.substr(key.size());
+    at = end + 1;
+  }
+  return {};
+}
+
+struct Object {
+  explicit Object(const std::string& path) : there(::stat(path.c_str(), &st) == 0) {}
+  bool operator==(const Object& other) const {
+    return there && other.there && st.st_dev == other.st.st_dev && st.st_ino == other.st.st_ino;
+  }
+  struct ::stat st {};
+  bool there;
+};
+
+}  // namespace
+
+Result<ProcessStat> process_stat(pid_t pid) {
+  const std::string text = TRY(read_file(pid, "stat"));
+  // The name in parentheses may hold anything, parentheses and blanks too.
+  const auto name_end = text.rfind(')');
+  if (name_end == std::string::npos) return fail(ESRCH);
+  std::string_view rest = std::string_view(text).substr(name_end + 1);
+  ProcessStat stat;
+  constexpr int kState = 3, kParent = 4, kStart = 22, kStack = 28, kEnvironStart = 50, kEnvironEnd = 51;
+  for (int field = kState; field <= kEnvironEnd; ++field) {
+    const std::string_view word = next_word(rest);
+    if (field == kState) stat.zombie = word == "Z" || word == "X";
+    if (field == kParent) stat.parent = number<pid_t>(word);
+    if (field == kStart) stat.image.start = number<std::uint64_t>(word);
+    if (field == kStack) stat.image.stack = number<std::uint64_t>(word);
+    if (field == kEnvironStart) stat.image.environ_start = number<std::uint64_t>(word);
+    if (field == kEnvironEnd) stat.image.environ_end = number<std::uint64_t>(word);
+  }
+  return stat;
+}
+
+Result<ProcessIds> process_ids(pid_t pid) {
+  const std::string text = TRY(read_file(pid, "status"));
+  ProcessIds ids;
+  ids.process = number<pid_t>([&] {
+    std::string_view line = line_of(text, "Tgid:");
+    return next_word(line);
+  }());
+  std::string_view uids = line_of(text, "Uid:"), gids = line_of(text, "Gid:"), groups = line_of(text, "Groups:");
+  if (uids.empty() || gids.empty()) return fail(ESRCH);
+  for (std::uint32_t* id : {&ids.uid, &ids.euid, &ids.suid, &ids.fsuid}) *id = number<std::uint32_t>(next_word(uids));
+  for (std::uint32_t* id : {&ids.gid, &ids.egid, &ids.sgid, &ids.fsgid}) *id = number<std::uint32_t>(next_word(gids));
+  for (auto word = next_word(groups); !word.empty(); word = next_word(groups)) {
+    ids.groups.push_back(number<gid_t>(word));
+  }
+  return ids;
+}
+
+Result<std::string> process_environ(pid_t pid) { return read_file(pid, "environ"); }
+
+Result<std::string> process_command(pid_t pid) {
+  std::string name = TRY(read_file(pid, "comm"));
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
+bool shares_root(pid_t pid) {
+  static const Object our_namespace("/proc/self/ns/mnt"), our_root("/proc/self/root");
+  const std::string there = fmt::format("/proc/{}", pid);
+  return Object(there + "/ns/mnt") == our_namespace && Object(there + "/root") == our_root;
+}
+
+bool addresses_are_random(pid_t pid) {
+  static const bool never = read_path("/proc/sys/kernel/randomize_va_space").value_or("").starts_with('0');
+  if (never) return false;
+  const auto text = read_file(pid, "personality");
+  unsigned long bits = ADDR_NO_RANDOMIZE;  // not told: not trusted
+  if (text) std::from_chars(text->data(), text->data() + text->size(), bits, 16);
+  return (bits & ADDR_NO_RANDOMIZE) == 0;
+}
+
+pid_t this_process() { return ::getpid(); }
+
+}  // namespace vellum::sys

@@ -1,0 +1,170 @@
+#include "views/faces.h"
+
+#include "views/numbers.h"
+
+namespace vellum::views {
+
+using fuse::NodeId;
+
+Faces::Faces(unsigned depth) : depth_(depth) {
+  auto root = std::make_unique<Face>();
+  root->id = NodeId::kRoot;
+  root->lookups = 1;
+  faces_.emplace(raw(NodeId::kRoot), std::move(root));
+}
+
+const Faces::Face* Faces::find(NodeId id) const {
+  const auto found = faces_.find(raw(id));
+  return found == faces_.end() ? nullptr : found->second.get();
+}
+
+Faces::Face* Faces::find(NodeId id) {
+  const auto found = faces_.find(raw(id));
+  return found == faces_.end() ? nullptr : found->second.get();
+}
+
+std::optional<NodeId> Faces::bound(NodeId face, ViewIndex view) const {
+  if (face == NodeId::kRoot) return NodeId::kRoot;
+  const MutexLock lock(mutex_);
+  const Face* at = find(face);
+  if (at == nullptr) return std::nullopt;
+  const auto found = at->bound.find(view);
+  return found == at->bound.end() ? std::nullopt : std::optional(found->second);
+}
+
+Result<Faces::Place> Faces::place(NodeId face) const {
+  const MutexLock lock(mutex_);
+  const Face* at = find(face);
+  if (at == nullptr || at->parent == nullptr) return fail(ESTALE);
+  return Place{.parent = at->parent->id, .name = at->name};
+}
+
+void Faces::bind_locked(Face& face, ViewIndex view, NodeId node, Released& released) {
+  auto [slot, fresh] = face.bound.try_emplace(view, node);
+  if (!fresh) {
+    released.emplace_back(view, slot->second);
+    if (slot->second == node) return;
+    by_node_.erase(raw(outer(view, slot->second)));
+    slot->second = node;
+  }
+  by_node_[raw(outer(view, node))] = &face;
+}
+
+void Faces::bind(NodeId face, ViewIndex view, NodeId node, Released& released) {
+  const MutexLock lock(mutex_);
+  Face* at = find(face);
+  if (at == nullptr || at->parent == nullptr) {
+    released.emplace_back(view, node);
+    return;
+  }
+  bind_locked(*at, view, node, released);
+}
+
+std::optional<NodeId> Faces::show(NodeId parent, std::string_view name, ViewIndex view, NodeId node,
+                                  Released& released) {
+  const MutexLock lock(mutex_);
+  Face* in = find(parent);
+  if (in == nullptr || in->depth >= depth_ || in->apart.contains(std::pair(std::string(name), view))) {
+    return std::nullopt;
+  }
+  Face*& child = in->children[std::string(name)];
+  if (child == nullptr) {
+    auto made = std::make_unique<Face>();
+    made->id = NodeId{kFaceBit | ++next_};
+    made->parent = in;
+    made->name = name;
+    made->depth = in->depth + 1;
+    child = made.get();
+    faces_.emplace(raw(made->id), std::move(made));
+  }
+  ++child->lookups;
+  bind_locked(*child, view, node, released);
+  return child->id;
+}
+
+bool Faces::shows_face(NodeId parent, std::string_view name, ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  const Face* in = find(parent);
+  if (in == nullptr || in->apart.contains(std::pair(std::string(name), view))) return false;
+  const auto child = in->children.find(std::string(name));
+  return child != in->children.end() && child->second->bound.contains(view);
+}
+
+void Faces::set_apart(NodeId parent, std::string_view name, ViewIndex view) {
+  const MutexLock lock(mutex_);
+  if (Face* in = find(parent)) in->apart.emplace(std::string(name), view);
+}
+
+bool Faces::is_apart(NodeId parent, std::string_view name, ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  const Face* in = find(parent);
+  return in != nullptr && in->apart.contains(std::pair(std::string(name), view));
+}
+
+void Faces::clear_apart(NodeId parent, std::string_view name, ViewIndex view) {
+  const MutexLock lock(mutex_);
+  if (Face* in = find(parent)) in->apart.erase(std::pair(std::string(name), view));
+}
+
+void Faces::drop_unused(Face* face, Released& released) {
+  while (face->parent != nullptr && face->lookups == 0 && face->children.empty()) {
+    for (const auto& [view, node] : face->bound) {
+      released.emplace_back(view, node);
+      by_node_.erase(raw(outer(view, node)));
+    }
+    Face* parent = face->parent;
+    parent->children.erase(face->name);
+    faces_.erase(raw(face->id));
+    face = parent;
+  }
+}
+
+void Faces::forget(NodeId id, std::uint64_t count, Released& released) {
+  const MutexLock lock(mutex_);
+  Face* face = find(id);
+  if (face == nullptr || face->parent == nullptr) return;
+  face->lookups -= std::min(face->lookups, count);
+  drop_unused(face, released);
+}
+
+void Faces::shown(NodeId parent, std::string_view name, ViewIndex view) {
+  const MutexLock lock(mutex_);
+  if (Face* in = find(parent)) in->shown.insert_or_assign(std::string(name), view);
+}
+
+std::vector<Faces::Place> Faces::shown_by(ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  std::vector<Place> places;
+  for (const auto& [id, face] : faces_) {
+    for (const auto& [name, by] : face->shown) {
+      if (by == view) places.push_back({.parent = face->id, .name = name});
+    }
+  }
+  return places;
+}
+
+std::optional<NodeId> Faces::face_of(ViewIndex view, NodeId node) const {
+  if (node == NodeId::kRoot) return node;
+  const MutexLock lock(mutex_);
+  const auto found = by_node_.find(raw(outer(view, node)));
+  return found == by_node_.end() ? std::nullopt : std::optional(found->second->id);
+}
+
+void Faces::drop(ViewIndex view) {
+  const MutexLock lock(mutex_);
+  for (const auto& [id, face] : faces_) {
+    if (const auto found = face->bound.find(view); found != face->bound.end()) {
+      by_node_.erase(raw(outer(view, found->second)));
+      face->bound.erase(found);
+    }
+    absl::erase_if(face->shown, [&](const auto& entry) { return entry.second == view; });
+    absl::erase_if(face->apart, [&](const auto& entry) { return entry.second == view; });
+  }
+}
+
+std::size_t Faces::size() const {
+  const MutexLock lock(mutex_);
+  return faces_.size();
+}
+
+}  // namespace vellum::views

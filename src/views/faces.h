@@ -1,0 +1,93 @@
+// Faces: directories that are one node to the kernel and another directory in each view.
+//
+// The kernel has one dentry per name. If two views gave the same name different nodes, each look by one would throw the
+// other's dentry out, with all that is cached below it; and a process whose working directory it was would get ENOENT
+// from getcwd(2). So near the root, where all views meet, directories are faces: the root, and the directories of the
+// first `depth` levels below it. Who asks decides what a face shows, so names in a face, and its attributes, are never
+// cached. Everything else has nodes of its own in each view, and is cached without limit.
+//
+// A face can be neither removed nor renamed for one view alone. set_apart() gives a name a node of its own in one view;
+// answering ESTALE then makes the kernel look the name up again, and the operation goes on with that node.
+//
+// Each binding (face, view) holds one lookup of the engine's node. Where a node is said to be replaced or released,
+// that lookup is the caller's to give back. Threads: safe (one leaf lock, short).
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/mutex.h"
+#include "fuse/filesystem.h"
+#include "views/view.h"
+
+namespace vellum::views {
+
+class Faces {
+ public:
+  using Released = std::vector<std::pair<ViewIndex, fuse::NodeId>>;
+
+  explicit Faces(unsigned depth);
+
+  // The directory that a view has at a face, if it is known.
+  std::optional<fuse::NodeId> bound(fuse::NodeId face, ViewIndex view) const;
+  // Where a face that is not the root lies; ESTALE: there is none of this number.
+  struct Place {
+    fuse::NodeId parent;
+    std::string name;
+  };
+  Result<Place> place(fuse::NodeId face) const;
+  // From now on `node` is what the view has there. What was there before, or `node` itself if it was, is released.
+  void bind(fuse::NodeId face, ViewIndex view, fuse::NodeId node, Released& released);
+
+  // The face that stands for a directory called `name` in the face `parent`, looked up once more by the kernel.
+  // Nothing: there the view's own node is shown.
+  std::optional<fuse::NodeId> show(fuse::NodeId parent, std::string_view name, ViewIndex view, fuse::NodeId node,
+                                   Released& released);
+  // Whether that name is a face for the view at present.
+  bool shows_face(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
+  void set_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
+  bool is_apart(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
+  void clear_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
+
+  void forget(fuse::NodeId face, std::uint64_t count, Released& released);
+  // The kernel's dentry of this name leads to the view's own node.
+  void shown(fuse::NodeId parent, std::string_view name, ViewIndex view);
+  // The names whose dentries may keep the view's nodes alive.
+  std::vector<Place> shown_by(ViewIndex view) const;
+  // The face, if the view's engine's node is bound to one.
+  std::optional<fuse::NodeId> face_of(ViewIndex view, fuse::NodeId node) const;
+  void drop(ViewIndex view);
+  std::size_t size() const;
+
+ private:
+  struct Face {
+    fuse::NodeId id = fuse::NodeId::kNone;
+    Face* parent = nullptr;
+    std::string name;
+    unsigned depth = 0;
+    std::uint64_t lookups = 0;
+    absl::flat_hash_map<ViewIndex, fuse::NodeId> bound;
+    absl::flat_hash_map<std::string, Face*> children;
+    absl::flat_hash_map<std::string, ViewIndex> shown;
+    absl::flat_hash_set<std::pair<std::string, ViewIndex>> apart;
+  };
+  const Face* find(fuse::NodeId id) const VELLUM_REQUIRES(mutex_);
+  Face* find(fuse::NodeId id) VELLUM_REQUIRES(mutex_);
+  void bind_locked(Face& face, ViewIndex view, fuse::NodeId node, Released& released) VELLUM_REQUIRES(mutex_);
+  void drop_unused(Face* face, Released& released) VELLUM_REQUIRES(mutex_);
+
+  const unsigned depth_;
+  mutable Mutex mutex_;
+  std::uint64_t next_ VELLUM_GUARDED_BY(mutex_) = 1;
+  absl::flat_hash_map<std::uint64_t, std::unique_ptr<Face>> faces_ VELLUM_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::uint64_t, Face*> by_node_ VELLUM_GUARDED_BY(mutex_);  // outer(view, node)
+};
+
+}  // namespace vellum::views

@@ -1,0 +1,25 @@
+// What a process's environment says about the view it wants: PREFIX_LOWER (directories separated by `:`, `\:` for a
+// colon in a name), PREFIX_UPPER and PREFIX_WORK. Text only; nothing is opened here. Threads: pure functions.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vellum::views {
+
+struct Markers {
+  std::vector<std::string> lowers;  // topmost first; empty: the directory that the mount covers
+  std::string upper;                // empty: read-only
+  std::string work;                 // empty: beside upper
+  friend bool operator==(const Markers&, const Markers&) = default;
+};
+
+// `environment` as in /proc/PID/environ. Nothing: neither LOWER nor UPPER is there with a value.
+std::optional<Markers> parse_markers(std::string_view environment, std::string_view prefix);
+
+std::vector<std::string> split_layers(std::string_view text);
+std::string join_layers(const std::vector<std::string>& layers);
+
+}  // namespace vellum::views

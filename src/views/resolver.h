@@ -1,0 +1,69 @@
+// Which view a process sees: the one its environment names, else the one of its nearest ancestor with a view.
+//
+// The answer is remembered under (pid, start time, program image), so a pid that is used again and an execve() with
+// other markers are both noticed. A process without markers keeps what it got from its ancestors when these are gone.
+// Whose environment counts: processes whose four uids all are the requester's, and whose root directory and mount
+// namespace are ours. Everybody else is a stranger: passed through, or refused with EACCES where `strict`.
+// Markers that name what cannot be opened give the error, never another view.
+// Threads: safe.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "fuse/filesystem.h"
+#include "sys/proc.h"
+#include "views/view.h"
+
+namespace vellum::views {
+
+class Resolver {
+ public:
+  struct Settings {
+    std::string prefix = "WRAPPER";
+    bool strict = false;
+    std::vector<std::string> denied;  // executables that get ENOTSUP
+  };
+  Resolver(Settings settings, ViewTable& views) : settings_(std::move(settings)), views_(views) {}
+
+  Result<ViewRef> view_of(const fuse::Caller& caller);
+  // Forgets processes that are gone.
+  void sweep();
+  // Processes remembered, by view.
+  absl::flat_hash_map<ViewIndex, std::vector<pid_t>> processes() const;
+
+ private:
+  struct Known {
+    sys::ProcessImage image;
+    std::uint32_t uid = 0;
+    bool inherited = false;  // not from its own markers
+    // Without addresses of its own (setarch -R) an image cannot tell an execve(): then the environment has to be the
+    // same.
+    bool random = true;
+    std::size_t environment = 0;
+    ViewRef view;
+  };
+  struct Shard {
+    mutable Mutex mutex;
+    absl::flat_hash_map<pid_t, Known> processes VELLUM_GUARDED_BY(mutex);
+  };
+  Shard& shard(pid_t pid) { return shards_[static_cast<std::size_t>(pid) % kShards]; }
+  std::optional<Known> find(pid_t pid);
+  static bool still_true(const Known& known, pid_t pid, const sys::ProcessImage& image, std::uint32_t uid);
+  void remember(pid_t pid, Known known);
+  Result<ViewRef> stranger() const;
+  Result<ViewRef> resolve(pid_t pid, std::uint32_t uid, unsigned generation);
+  Result<ViewRef> view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers, unsigned generation);
+  Result<ViewRef> inherit(const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation);
+
+  const Settings settings_;
+  ViewTable& views_;
+  static constexpr std::size_t kShards = 16;
+  std::array<Shard, kShards> shards_;
+};
+
+}  // namespace vellum::views

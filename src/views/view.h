@@ -1,0 +1,101 @@
+// One view: an overlay engine, whose rights it uses, and what the kernel still holds of it.
+//
+// The table gives each view a number, by which its nodes and handles are told from those of others (numbers.h). A view
+// is found by what its layers are (device and inode number), not by how they were spelt. Number 0 is the directory that
+// the mount covers, for everybody without a view; it is always there.
+// A view lives while a process, an open file or the kernel's cache refers to it, and as long as the idle time says.
+// Threads: safe. Errors: those of opening the layers as the process that names them; EBUSY for an upper that another
+// view writes to; EINVAL where the layers cannot be stacked (the log says why).
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "fuse/filesystem.h"
+#include "overlay/overlay.h"
+#include "sys/caller_creds.h"
+#include "sys/proc.h"
+#include "views/markers.h"
+
+namespace vellum::views {
+
+using ViewIndex = std::uint16_t;
+constexpr ViewIndex kOriginal = 0;
+constexpr ViewIndex kMaxViews = 1 << 15;
+
+struct View {
+  ViewIndex index = kOriginal;
+  std::uint32_t uid = 0;
+  std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
+  Markers markers;                                // as the first process spelt them
+  std::vector<std::string> stack;                 // paths of the layers, topmost first, to put another view on
+  std::unique_ptr<fuse::Notifier> notifier;
+  std::unique_ptr<overlay::Overlay> engine;
+  std::atomic<std::int64_t> known{0};    // lookups of its own nodes that the kernel has
+  std::atomic<std::int64_t> handles{0};  // open files and directories
+  std::chrono::steady_clock::time_point idle_since{};
+};
+using ViewRef = std::shared_ptr<View>;
+
+class ViewTable {
+ public:
+  struct Settings {
+    std::string mountpoint;   // absolute
+    std::string original;     // a path to the covered directory that stays usable
+    overlay::Options engine;  // what all views have in common
+  };
+  ViewTable(Settings settings, std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier);
+
+  // The view of the covered directory. Call once, first.
+  std::expected<void, std::string> open_original();
+  // What was agreed with the kernel, for all views to come.
+  void agreed(const fuse::Connection& connection);
+  // The mount's own device number: no layer may be on it.
+  void mounted_as(dev_t device) { device_.store(device); }
+  void set_workers(unsigned workers);
+
+  // The view for these markers in the environment of a process with these ids. `around` is what that process would see
+  // without them, asked for only where a layer is the mount itself.
+  Result<ViewRef> view_for(const Markers& markers, const sys::ProcessIds& ids,
+                           const std::function<Result<ViewRef>()>& around);
+  ViewRef at(ViewIndex index) const;
+  const ViewRef& original() const { return original_; }
+  std::vector<ViewRef> all() const;
+  // Takes the view out if nobody but the caller and the table has it, the kernel included.
+  bool drop_idle(const ViewRef& view);
+  void destroy_all();
+
+ private:
+  struct Opened {
+    std::vector<sys::UniqueFd> held;
+    std::vector<std::string> lowers, stack;
+    std::string upper, work, key, upper_key;
+  };
+  Result<Opened> open_layers(const Markers& markers, const std::function<Result<ViewRef>()>& around) const;
+  Result<std::string> open_layer(const std::string& path, Opened& opened, std::string& key) const;
+  Result<std::string> work_dir(const Markers& markers, sys::FdRef upper) const;
+  Result<ViewRef> make(const Markers& markers, std::shared_ptr<const sys::Identity> identity, std::uint32_t uid,
+                       Opened opened);
+
+  const Settings settings_;
+  const std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier_;
+  ViewRef original_;
+  fuse::Connection connection_;
+  std::atomic<unsigned> workers_{1};
+  std::atomic<dev_t> device_{0};
+
+  Mutex making_;  // before mutex_: one view is made at a time
+  mutable SharedMutex mutex_;
+  std::vector<ViewRef> views_ VELLUM_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, ViewIndex> by_layers_ VELLUM_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, ViewIndex> by_upper_ VELLUM_GUARDED_BY(mutex_);
+};
+
+}  // namespace vellum::views

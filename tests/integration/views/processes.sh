@@ -1,0 +1,28 @@
+#!/bin/bash
+# Many processes in several views at the same paths: see processes.py. Then a thousand views in one daemon.
+source "$(dirname "$0")/lib.sh"
+mkdir up
+check "mount" views --idle 60000
+check "8 views at the same time" python3 "$here/processes.py" "$vellum" "$tree" "$room/up" 8 "${VELLUM_ROUNDS:-100}"
+check "nothing of it without a view" says "" ls -A "$tree"
+
+memory() { grep VmRSS "/proc/$(pgrep -f "views --idle")/status" | grep -o '[0-9]*'; }
+thousand() {
+  local n before after
+  before=$(memory)
+  for n in $(seq 1000); do
+    mkdir "up/many$n"
+    WRAPPER_UPPER=$room/up/many$n sh -c "echo $n > $tree/number" || return 1
+  done
+  for n in $(seq 1000); do
+    read -r got < <(WRAPPER_UPPER=$room/up/many$n sh -c "read x < $tree/number; echo \$x")
+    [ "$got" = "$n" ] || { echo "view $n shows $got"; return 1; }
+  done
+  after=$(memory)
+  echo "$(((after - before) / 1000)) KiB for each view"
+  # Nodes, locks and descriptors of an empty overlay; a view must not cost what a daemon does.
+  [ $((after - before)) -lt 200000 ]
+}
+check "a thousand views" thousand
+[ -z "${VELLUM_SHOW:-}" ] || cat "$room/log/last"
+check "all of them are listed" sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') -gt 1000 ]"

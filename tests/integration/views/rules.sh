@@ -1,0 +1,85 @@
+#!/bin/bash
+# Which view a process sees: own markers, ancestors', none; exec, nesting, daemons, reused pids; who is not believed.
+source "$(dirname "$0")/lib.sh"
+mkdir up up/{a,b,c,idle,deep} low
+echo original > "$tree/f"; echo keep > "$tree/keep"; echo low > low/f
+mkdir "$tree/sub"; echo original > "$tree/sub/g"
+cp /bin/cat "$room/deniedcat"
+check "mount" views --deny deniedcat --idle 300
+
+check "without markers: the directory itself" says original cat "$tree/f"
+check "write without markers" sh -c "echo more >> $tree/new && grep -q more $tree/new && rm $tree/new"
+check "marks and whiteout names are names like others without markers" \
+  sh -c "cd $tree && touch .wh.x && ls -A | grep -qx .wh.x && rm .wh.x && setfattr -n trusted.overlay.opaque -v y sub && getfattr -n trusted.overlay.opaque sub && setfattr -x trusted.overlay.opaque sub"
+check "everything else without markers" python3 "$here/unmarked.py" "$tree"
+check "reaches the directory itself" sh -c "umount $tree && test -f $tree/room/D/e/f/x && rm -r $tree/room"
+check "mount again" views --deny deniedcat --idle 300
+check "write in a view" in_view up/a sh -c "echo a > $tree/f"
+check "read in the view" says a in_view up/a cat "$tree/f"
+check "the directory is as it was" says original cat "$tree/f"
+check "the change is in upper" says a cat up/a/f
+check "another view does not see it" says original in_view up/b cat "$tree/f"
+check "markers by hand" says a env WRAPPER_UPPER=$room/up/a cat "$tree/f"
+check "a lower directory" says low env WRAPPER_LOWER=$room/low cat "$tree/f"
+check "a lower directory alone is read-only" refused "Read-only" env WRAPPER_LOWER=$room/low sh -c "echo x > $tree/f"
+check "several lower directories" says keep env "WRAPPER_LOWER=$room/low:$tree" cat "$tree/keep"
+check "exec with other markers moves to the other view" \
+  says "a|original" in_view up/a sh -c "printf '%s|' \$(cat $tree/f); WRAPPER_UPPER=$room/up/b exec cat $tree/f"
+check "a child without markers of its own stays" says a in_view up/a env -i cat "$tree/f"
+check "a daemon that lost its parents and its environment stays" \
+  sh -c "$vellum run --at $tree --upper up/a -- sh -c '(setsid env -i sh -c \"sleep 0.5; cat $tree/f > $room/daemon.out\" &)'; sleep 1; grep -qx a $room/daemon.out"
+check "exit status" refused "" in_view up/a sh -c 'exit 3'
+in_view up/a sh -c 'exit 3'; check "is the command's" equal $? 3
+in_view up/a sh -c 'kill -9 $$'; check "killed: 128 and the signal" equal $? 137
+in_view up/a no-such-program; check "not found: 127" equal $? 127
+check "a view on the view around" says "a+" \
+  in_view up/a sh -c "$vellum run --lower $tree --upper up/c --at $tree -- sh -c 'printf + >> $tree/sub/g; printf %s \$(cat $tree/f); tail -c1 $tree/sub/g'"
+check "the change of the inner one is not in the outer" says original in_view up/a cat "$tree/sub/g"
+check "a working directory goes over into the view" sh -c "cd $tree/sub && $vellum run --upper $room/up/c --lower $room/up/a:$tree -- cat g | tail -n 1 | grep -qx +"
+check "a view of its own namespace" says "ns" "$vellum" run --namespace --upper up/deep --at "$tree" -- sh -c "echo ns > $tree/f; cat $tree/f"
+check "and nobody else sees it" says original cat "$tree/f"
+check "an upper that is not there is an error, not the directory" refused "No such file" env WRAPPER_UPPER=$room/up/none cat "$tree/f"
+check "a relative marker is an error" refused "Invalid argument" env WRAPPER_UPPER=up/a cat "$tree/f"
+check "a layer in the mount itself is an error" refused "symbolic links" env WRAPPER_UPPER=$tree/sub cat "$tree/f"
+ln -s "$tree/sub" into
+check "nor by a symlink" refused "symbolic links" env WRAPPER_UPPER=$room/into cat "$tree/f"
+check "two views on one upper with other lowers" refused "busy" \
+  in_view up/a sh -c "exec 3< $tree/f; WRAPPER_LOWER=$room/low cat $tree/f"
+check "--deny" refused "not supported" "$room/deniedcat" "$tree/f"
+check "--deny lets others in" says original cat "$tree/f"
+
+# A pid that is used again: the next process gets the number of one that was in a view.
+reused() {
+  local pid
+  env WRAPPER_UPPER=$room/up/a sh -c "echo \$\$; cat $tree/f" > pid.out
+  pid=$(head -n 1 pid.out)
+  [ "$(tail -n 1 pid.out)" = a ] || return 1
+  echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid
+  sh -c "echo \$\$; read line < $tree/f; echo \$line" > pid.out
+  [ "$(head -n 1 pid.out)" = "$pid" ] || { echo "the pid did not come again"; return 1; }
+  equal "$(tail -n 1 pid.out)" original
+}
+check "a pid that comes again has no view" reused
+check "in a pid and mount namespace of its own: passed through" \
+  says original env WRAPPER_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
+check "a view nobody uses is dropped" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"
+check "and comes back as it was" says a in_view up/a cat "$tree/f"
+check "list shows a view's upper" sh -c "$vellum run --at $tree --upper up/a -- sh -c 'cat $tree/f; $vellum views --list $tree' | grep -q up/a"
+in_turns() {
+  local reads round view
+  mkdir -p up/r1 up/r2
+  for view in r1 r2; do in_view up/$view sh -c "mkdir $tree/deep $tree/deep/er; head -c 300000 /dev/urandom > $tree/deep/er/big"; done
+  for round in 1 2 3 4 5; do
+    for view in r1 r2; do in_view up/$view cmp "$tree/deep/er/big" up/$view/deep/er/big || return 1; done
+  done
+  reads=$("$vellum" stats --json "$tree" | python3 -c 'import json,sys; print(json.load(sys.stdin)["operations"].get("READ", {}).get("count", 0))')
+  [ "$reads" -le 3 ] || { echo "$reads READs"; return 1; }
+}
+check "two views in turns read their data once" in_turns
+check "stats" sh -c "$vellum stats $tree | grep -q LOOKUP"
+end_views
+check "mount with --strict and another prefix" views --strict --env-prefix MINE
+check "the other prefix" says a env MINE_UPPER=$room/up/a cat "$tree/f"
+check "the default one is nothing special then" says original env WRAPPER_UPPER=$room/up/a cat "$tree/f"
+check "strict: another namespace is refused" \
+  refused "Permission denied" env MINE_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
