@@ -18,6 +18,7 @@
 #include "fuse/mount.h"
 #include "fuse/session.h"
 #include "fuse/stop_signals.h"
+#include "fuse/write_out.h"
 #include "overlay/overlay.h"
 #include "sys/file.h"
 #include "sys/process.h"
@@ -74,29 +75,6 @@ void start_logging(const OverlayCommand& command) {
   }
 }
 
-}  // namespace
-
-// What the kernel still holds of open files would be lost with the connection. syncfs(2) sends the writes but does not
-// wait until a FUSE server has done them, so the session has to come to rest as well. A server that hangs must not keep
-// the mount from ending: the wait has a limit.
-void write_out(const fuse::Mount& mount, const fuse::Session& session) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  auto done = std::make_shared<std::promise<void>>();
-  std::future<void> written = done->get_future();
-  std::thread([&mount, done] {
-    ignore(mount.sync());
-    done->set_value();
-  }).detach();
-  bool safe = written.wait_until(deadline) == std::future_status::ready;
-  while (safe && !session.idle()) {
-    safe = std::chrono::steady_clock::now() < deadline;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  if (!safe) log::warning("{}: what was written last may be lost: a layer does not answer", mount.path());
-}
-
-namespace {
-
 // The serving process, from opened layers to an unmounted tree.
 int serve(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {
   auto overlay = overlay::Overlay::create(command.overlay);
@@ -133,7 +111,7 @@ int serve(const std::string& program, const OverlayCommand& command, fuse::Daemo
             // Somebody is in a hurry, or a layer does not answer.
             if (stopper.joinable()) sys::exit_now(1);
             stopper = std::jthread([&session, &mount] {
-              write_out(*mount, session);
+              fuse::write_out(*mount, session);
               ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
               session.stop();
             });

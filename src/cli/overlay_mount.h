@@ -9,7 +9,7 @@
 
 #include "cli/overlay_options.h"
 #include "fuse/mount.h"
-#include "fuse/session.h"
+#include "fuse/negotiate.h"
 
 namespace vellum::cli {
 
@@ -17,8 +17,6 @@ namespace vellum::cli {
 fuse::MountOptions mount_options(const MountSettings& settings, bool writable);
 fuse::Wishes wishes(const OverlayCommand& command);
 unsigned thread_count(const MountSettings& settings);
-// Before a mount that is served is taken away.
-void write_out(const fuse::Mount& mount, const fuse::Session& session);
 
 int mount_overlay(const std::string& program, const OverlayCommand& command);
 

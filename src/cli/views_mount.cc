@@ -15,6 +15,7 @@
 #include "fuse/mount.h"
 #include "fuse/session.h"
 #include "fuse/stop_signals.h"
+#include "fuse/write_out.h"
 #include "sys/file.h"
 #include "sys/mount_calls.h"
 #include "sys/process.h"
@@ -102,7 +103,7 @@ int serve(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemo
           [&](int) {
             if (stopper.joinable()) sys::exit_now(1);
             stopper = std::jthread([&] {
-              write_out(*mount, session);
+              fuse::write_out(*mount, session);
               ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
               session.stop();
             });

@@ -155,7 +155,7 @@ Result<fuse::Statfs> Overlay::statfs(const fuse::Caller&, fuse::NodeId) {
 
 Status Overlay::syncfs(const fuse::Caller&, fuse::NodeId) {
   if (upper_ == nullptr || volatile_ || !options_.fsync) return {};
-  sys::UniqueFd fd = TRY(with_fds([&] { return sys::openat(*upper_->root, ".", O_RDONLY | O_DIRECTORY); }));
+  sys::UniqueFd fd = TRY(open_for_reading(*upper_->root));
   return sys::syncfs(fd);
 }
 

@@ -28,7 +28,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
   for (std::size_t position = 0; position < lowers.size(); ++position) {
     const Layer& in = layer(lowers[position].layer);
     DirFd fd = TRY(dir_fd(dir, in.index));
-    sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+    sys::UniqueFd readable = TRY(open_for_reading(*fd));
     // Layers between that have marks for this directory, but not the directory.
     const LayerIndex above = position == 0 ? LayerIndex{0} : lowers[position - 1].layer;
     for (auto between = static_cast<LayerIndex>(above + 1); between < in.index; ++between) {
@@ -65,7 +65,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
       if (!st && st.error() == ENOENT) continue;
       if (!st) return fail(st.error());  // what is not listed would not be missed by rmdir
       entry.hidden = is_device_whiteout(*st);
-      if (!entry.hidden && lowers[position].xattr_whiteouts && st->is_regular() && st->size == 0) {
+      if (!entry.hidden && lowers[position].xattr_whiteouts && may_be_xattr_whiteout(*st)) {
         entry.hidden = TRY(read_marks(in, *fd, at)).whiteout;
       }
       entry.type = dirent_type(st->mode);
@@ -95,7 +95,7 @@ void Overlay::names_changed(Node& dir) {
 template <class Visit>
 Status Overlay::for_each_upper(Node& dir, Visit visit) {
   DirFd fd = TRY(dir_fd(dir, 0));
-  sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+  sys::UniqueFd readable = TRY(open_for_reading(*fd));
   std::vector<RawName> unsure;
   std::vector<std::string> dot_wh;
   bool xattr_whiteouts = dir.dir->upper_xattr_whiteouts;
@@ -132,7 +132,7 @@ Status Overlay::for_each_upper(Node& dir, Visit visit) {
     found.st = *st;
     found.in_upper = true;
     found.marks = read_marks(*upper_, *fd, at).value_or(Marks{});
-    bool hidden = is_whiteout(*st) || (xattr_whiteouts && st->is_regular() && st->size == 0 && found.marks.whiteout);
+    bool hidden = xattr_whiteouts ? is_whiteout(*st, found.marks) : is_whiteout(*st);
     visit(raw.name, presented_ino(found), dirent_type(st->mode), hidden);
   }
   for (const std::string& name : dot_wh) visit(name, 0, std::uint8_t{DT_UNKNOWN}, true);
@@ -273,7 +273,7 @@ Status Overlay::fsyncdir(const fuse::Caller&, fuse::NodeId id, fuse::HandleId, b
   ReadLock lock(dir->mutex);
   if (!dir->in_upper.load(std::memory_order_acquire) || dir->nameless.load(std::memory_order_acquire)) return {};
   DirFd fd = TRY(dir_fd(*dir, 0));
-  sys::UniqueFd readable = TRY(with_fds([&] { return sys::openat(*fd, ".", O_RDONLY | O_DIRECTORY); }));
+  sys::UniqueFd readable = TRY(open_for_reading(*fd));
   return sys::fsync(readable, data_only);
 }
 

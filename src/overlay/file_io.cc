@@ -259,7 +259,7 @@ Result<fuse::IoctlReply> Overlay::ioctl(const fuse::Caller&, fuse::NodeId id, fu
     ReadLock tree(tree_mutex_);
     ReadLock lock(node->mutex);
     Place place = TRY(place_of(*node));
-    opened = TRY(with_fds([&] { return sys::openat(place.fd(), ".", O_RDONLY | O_DIRECTORY); }));
+    opened = TRY(open_for_reading(place.fd()));
     fd = opened;
   } else {
     held = TRY(readable_fd(id, handle));

@@ -39,8 +39,8 @@ Result<Overlay::Vacancy> Overlay::check_vacant(Node& parent, std::string_view na
   auto st = sys::statx(*upper, at);
   if (st) {
     if (is_whiteout(*st)) return Vacancy::kWhiteout;
-    if (parent.dir->upper_xattr_whiteouts && st->is_regular() && st->size == 0 &&
-        TRY(read_marks(*upper_, *upper, at)).whiteout) {
+    if (parent.dir->upper_xattr_whiteouts && may_be_xattr_whiteout(*st) &&
+        is_whiteout(*st, TRY(read_marks(*upper_, *upper, at)))) {
       return Vacancy::kWhiteout;
     }
     return fail(EEXIST);

@@ -140,7 +140,13 @@ class Overlay : public fuse::Filesystem {
   // What no caller sees, unless everything is shown as it is.
   bool hides(std::string_view name) const { return !options_.plain && is_dot_wh(name); }
   bool is_whiteout(const sys::Statx& st) const { return !options_.plain && is_device_whiteout(st); }
+  // Of an object in a directory where whiteouts in xattr form count, too.
+  bool is_whiteout(const sys::Statx& st, const Marks& marks) const {
+    return is_whiteout(st) || (marks.whiteout && may_be_xattr_whiteout(st));
+  }
   Result<DirFd> open_dir(const DirFd& parent, const char* name);
+  // The directory behind an O_PATH fd, to list, sync or ask.
+  Result<sys::UniqueFd> open_for_reading(sys::FdRef dir);
   Result<DirFd> dir_fd(Node& dir, LayerIndex layer);
   std::string path_in(const Node& dir, LayerIndex layer) const;
   const LowerDir* lower_of(const Node& dir, LayerIndex layer) const;

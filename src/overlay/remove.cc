@@ -117,8 +117,9 @@ void Overlay::clear_emptied_dir(Node& dir) {
   for (const std::string& name : hidden) {
     remove_dot_wh(**fd, name);
     auto st = sys::statx(**fd, CName(name));
-    if (st && (is_device_whiteout(*st) || (st->is_regular() && st->size == 0 && dir.dir->upper_xattr_whiteouts &&
-                                           read_marks(*upper_, **fd, CName(name)).value_or(Marks{}).whiteout))) {
+    if (!st) continue;
+    bool may_have_marks = dir.dir->upper_xattr_whiteouts && may_be_xattr_whiteout(*st);
+    if (is_whiteout(*st, may_have_marks ? read_marks(*upper_, **fd, CName(name)).value_or(Marks{}) : Marks{})) {
       ignore(sys::unlink(**fd, CName(name)));
     }
   }

@@ -29,6 +29,10 @@ Result<DirFd> Overlay::open_dir(const DirFd& parent, const char* name) {
   return std::make_shared<const sys::UniqueFd>(std::move(fd));
 }
 
+Result<sys::UniqueFd> Overlay::open_for_reading(sys::FdRef dir) {
+  return with_fds([&] { return sys::openat(dir, ".", O_RDONLY | O_DIRECTORY); });
+}
+
 const LowerDir* Overlay::lower_of(const Node& dir, LayerIndex index) const {
   for (const LowerDir& lower : dir.dir->lowers) {
     if (lower.layer == index) return &lower;
@@ -316,8 +320,7 @@ Status Overlay::resolve_lowers(Node& parent, std::string_view name, Found& found
     if (st->is_dir() || !last || (!relocated && lowers[position].xattr_whiteouts)) {
       marks = TRY(read_marks(in, *dir, at));
     }
-    if (marks.whiteout && st->is_regular() && st->size == 0 && (relocated || lowers[position].xattr_whiteouts))
-      return {};
+    if ((relocated || lowers[position].xattr_whiteouts) && is_whiteout(*st, marks)) return {};
     if (!st->is_dir()) {
       exists = true;
       found.st = *st;
@@ -362,9 +365,7 @@ Result<std::optional<Overlay::Found>> Overlay::resolve(Node& parent, std::string
     if (st) {
       if (is_whiteout(*st)) return std::nullopt;
       found.marks = TRY(read_marks(*upper_, *dir, at));
-      if (parent.dir->upper_xattr_whiteouts && found.marks.whiteout && st->is_regular() && st->size == 0) {
-        return std::nullopt;
-      }
+      if (parent.dir->upper_xattr_whiteouts && is_whiteout(*st, found.marks)) return std::nullopt;
       exists = true;
       found.st = *st;
       found.in_upper = true;
