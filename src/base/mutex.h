@@ -58,7 +58,8 @@ class VELLUM_CAPABILITY("mutex") SharedMutex {
     }
   }
   void unlock() VELLUM_RELEASE() {
-    state_.store(0, std::memory_order_release);
+    // Sequentially consistent, here and below: notify looks for waiters, and must not do so before this is seen.
+    state_.exchange(0, std::memory_order_seq_cst);
     state_.notify_all();
   }
   void lock_shared() VELLUM_ACQUIRE_SHARED() {
@@ -74,7 +75,7 @@ class VELLUM_CAPABILITY("mutex") SharedMutex {
   }
   void unlock_shared() VELLUM_RELEASE_SHARED() {
     // The last reader lets the writer in.
-    if (state_.fetch_sub(1, std::memory_order_release) == (kWriterWaits | 1)) state_.notify_all();
+    if (state_.fetch_sub(1, std::memory_order_seq_cst) == (kWriterWaits | 1)) state_.notify_all();
   }
 
  private:

@@ -200,10 +200,18 @@ Status Overlay::copy_up(NodeRef& ref, const CopyUp& how) {
     bool metadata_is_enough = how.metadata_only && options_.metacopy;
     return metadata_is_enough || !ref->file || !ref->file->metacopy;
   };
-  if (done()) return {};
+  for (;;) {
+    if (done()) return {};
+    NodeRef held = ref.share();
+    const Copying alone(*this, *held);
+    if (done()) return {};
+    if (ref.get() == held.get()) return copy_up_alone(ref, how);
+    // Retired while we waited: it is the successor that nobody else may copy to now.
+  }
+}
+
+Status Overlay::copy_up_alone(NodeRef& ref, const CopyUp& how) {
   fuse::NodeId known_as = ref->node_id();
-  const Copying alone(*this, *ref);
-  if (done()) return {};
   Node& node = *ref;
   if (node.in_upper.load(std::memory_order_acquire)) return complete_data(node, how);
 
@@ -293,7 +301,8 @@ NodeRef Overlay::successor_of(const Node& node) {
 
 Status Overlay::place_copy(NodeRef& ref, sys::FdRef made, const std::string& temporary, const Place& from,
                            const sys::Statx& st, bool metadata_only) {
-  Node& node = *ref;
+  NodeRef keep = ref.share();  // longer than the locks below, even if a successor takes its place
+  Node& node = *keep;
   auto link_copy = [&](sys::FdRef dir, const char* name) {
     return temporary.empty() ? sys::link_fd(made, dir, name) : sys::link(*work_, temporary.c_str(), dir, name);
   };

@@ -182,6 +182,7 @@ Result<std::shared_ptr<const Listing>> Overlay::listing_of(Node& dir) {
   if (before) listing->follow(*before);
   listing->shrink();
   MutexLock lock(cache_mutex(dir));
+  if (dir.dir->listing && !dir.dir->listing_stale) return dir.dir->listing;  // somebody else was faster
   dir.dir->listing = listing;
   dir.dir->listing_stale = false;
   return std::shared_ptr<const Listing>(listing);
@@ -200,7 +201,10 @@ Result<fuse::OpenReply> Overlay::opendir(const fuse::Caller&, fuse::NodeId id, i
   return reply;
 }
 
-void Overlay::releasedir(fuse::NodeId, fuse::HandleId id) { handles_.remove(id); }
+void Overlay::releasedir(fuse::NodeId, fuse::HandleId id) {
+  auto handle = handles_.get(id);
+  if (handle && (*handle)->node->is_dir()) handles_.remove(id);
+}
 
 // The directory to read, and its names: the start takes a fresh look (rewinddir), the rest goes on with what there is.
 Result<Overlay::Reading> Overlay::reading_of(fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/scope.h"
 #include "overlay/overlay.h"
 
 namespace vellum::overlay {
@@ -18,15 +19,19 @@ constexpr std::uint64_t kSmallFile = 64 << 10;
 // Lower: small files go through the cache, where they get with the answer to OPEN, and where locks and descriptors
 // outlive a copy-up. One with several names is copied up in place, so that all of them lead to the copy; only a single
 // name can be given to a successor.
+// The node is locked.
 bool Overlay::may_pass_through(const Node& node, const sys::Statx& st) const {
   if (!passthrough_ || (node.file && node.file->metacopy)) return false;
-  if (node.in_upper.load(std::memory_order_acquire)) return (st.mode & (S_ISUID | S_ISGID)) == 0;
+  if (node.in_upper.load(std::memory_order_acquire)) return new_may_pass_through(st.mode);
   return options_.lower_passthrough && st.nlink == 1 && st.size > kSmallFile;
 }
 
 // Saves the READ after the first OPEN. The node is locked, so no copy-up, and no write after it, comes between our
-// reading and the kernel's storing; and nobody else has it open, so no READ can hold the pages while it waits for us.
+// reading and the kernel's storing. The kernel waits here for pages that a READ of a second OPEN holds, so that READ must
+// find a free worker: one store at a time leaves one.
 void Overlay::store_small(Node& node, sys::FdRef fd, std::uint64_t size) {
+  if (storing_.exchange(true)) return;
+  const auto stored = on_exit([this] { storing_.store(false); });
   std::array<std::byte, kSmallFile> buffer;
   auto got = sys::pread(fd, std::span(buffer).first(size), 0);
   if (!got || *got != size) return;
@@ -36,6 +41,7 @@ void Overlay::store_small(Node& node, sys::FdRef fd, std::uint64_t size) {
 }
 
 Result<fuse::OpenReply> Overlay::add_handle(NodeRef node, Opened opened) {
+  auto handle = std::make_shared<Handle>(node.share(), opened.writes);
   fuse::OpenReply reply;
   bool first = false;
   reply.backing_id = TRY(modes_.open(*node, !opened.lower, [&]() -> std::int32_t {
@@ -44,19 +50,24 @@ Result<fuse::OpenReply> Overlay::add_handle(NodeRef node, Opened opened) {
     // Refused where the layer's own file system is stacked on another: then through the cache.
     return notifier_->open_backing(opened.fd.raw()).value_or(0);
   }));
+  auto undo = on_failure([&] { close_mode(*node); });  // memory may run out
   if (first && opened.small > 0 && reply.backing_id == 0 && !node->stored.load(std::memory_order_relaxed)) {
     store_small(*node, opened.fd, opened.small);
   }
-  auto handle = std::make_shared<Handle>(std::move(node), opened.writes);
   {
     WriteLock lock(handle->mutex);
     handle->fd = std::make_shared<const sys::UniqueFd>(std::move(opened.fd));
     handle->lower = opened.lower;
   }
   reply.handle = handles_.add(std::move(handle));
+  undo.done();
   reply.keep_cache = reply.backing_id == 0;  // nobody but this mount changes the contents
   reply.noflush = true;
   return reply;
+}
+
+void Overlay::close_mode(const Node& node) {
+  if (std::int32_t unused = modes_.close(node); unused != 0) ignore(notifier_->close_backing(unused));
 }
 
 Result<sys::UniqueFd> Overlay::open_place(const Place& place, int flags) {
@@ -108,6 +119,8 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
   if (!fd) return fail(fd.error());
   if (kill && truncate != 0) kill_suidgid(place.fd(), place.name);
   bool lower = !node->in_upper.load(std::memory_order_acquire) || (node->file && node->file->metacopy);
+  // What a mapping writes the kernel does not see: it must not go on with attributes from before.
+  if (writes && passthrough_) ignore(notifier_->inval_attr(id));
   bool may_store = !node->in_upper.load(std::memory_order_acquire) && notifier_ != nullptr && st.size <= kSmallFile;
   return add_handle(node.share(), {.fd = std::move(*fd),
                                    .lower = lower,
@@ -118,8 +131,8 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
 
 // Of a read-only mount, which has no handles. The files that are being read stay open for a while.
 Result<DirFd> Overlay::fd_without_handle(fuse::NodeId id) {
-  if (DirFd known = dir_fds_.find(raw(id), kFileItself)) return known;
   NodeRef node = TRY(nodes_.get(id));
+  if (DirFd known = dir_fds_.find(raw(id), kFileItself)) return known;
   if (node->is_dir()) return fail(EISDIR);
   ReadLock tree(tree_mutex_);
   ReadLock lock(node->mutex);
@@ -190,7 +203,7 @@ void Overlay::release(fuse::NodeId id, fuse::HandleId handle_id) {
   if (!handle) return;
   NodeRef node = handle->node.share();
   bool wrote_unseen = handle->writes && modes_.passes_through(*node);
-  if (std::int32_t unused = modes_.close(*node); unused != 0) ignore(notifier_->close_backing(unused));
+  if (!node->is_dir()) close_mode(*node);
   handle.reset();
   // A mapping may have changed it after the kernel last asked.
   if (wrote_unseen) ignore(notifier_->inval_attr(id));

@@ -208,11 +208,10 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
   if (!made) return fail(made.error());
   fuse::Created created;
   created.entry = made->entry;
-  sys::Statx st;
-  st.mode = made->entry.attr.mode;
-  bool may_pass = may_pass_through(*made->node, st);
+  bool may_pass = new_may_pass_through(made->entry.attr.mode);
   created.open =
       TRY(add_handle(std::move(made->node), {.fd = std::move(made->fd), .writes = true, .may_pass = may_pass}));
+  if (created.open.backing_id != 0) created.entry.attr_valid = {};  // as attr_valid() has it
   return created;
 }
 
@@ -248,8 +247,9 @@ Result<fuse::Created> Overlay::tmpfile(const fuse::Caller& caller, fuse::NodeId 
   node->file->fd = std::make_shared<const sys::UniqueFd>(TRY(sys::dup(fd)));
   fuse::Created created;
   created.entry = make_entry(*node, st);
-  bool may_pass = may_pass_through(*node, st);
+  bool may_pass = new_may_pass_through(st.mode);
   created.open = TRY(add_handle(std::move(node), {.fd = std::move(fd), .writes = true, .may_pass = may_pass}));
+  if (created.open.backing_id != 0) created.entry.attr_valid = {};
   return created;
 }
 

@@ -35,6 +35,7 @@ struct Options {
   bool squash_to_root = false;
   std::optional<std::uint32_t> squash_to_uid, squash_to_gid;
 
+  unsigned workdir_tries = 100;  // to lock workdir, 20 ms apart: a mount that ends still holds it
   double timeout_seconds = 1e9;
   bool fsync = true;
   bool is_volatile = false;

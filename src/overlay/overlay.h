@@ -237,6 +237,7 @@ class Overlay : public fuse::Filesystem {
   class Copying;
   using LinkCopy = std::function<Status(sys::FdRef dir, const char* name)>;
   Status copy_up(NodeRef& node, const CopyUp& how);
+  Status copy_up_alone(NodeRef& node, const CopyUp& how);
   Status copy_up_file(NodeRef& node, const CopyUp& how);
   Status complete_data(Node& node, const CopyUp& how);
   Status copy_up_tree(Node& dir);
@@ -346,6 +347,8 @@ class Overlay : public fuse::Filesystem {
     std::uint64_t small = 0;  // the size of a lower file whose data may go to the kernel with the answer
   };
   Result<fuse::OpenReply> add_handle(NodeRef node, Opened opened);
+  void close_mode(const Node& node);
+  bool new_may_pass_through(std::uint32_t mode) const { return passthrough_ && (mode & (S_ISUID | S_ISGID)) == 0; }
   bool may_pass_through(const Node& node, const sys::Statx& st) const;
   void store_small(Node& node, sys::FdRef fd, std::uint64_t size);
   Status flush_before_seek(Node& node);
@@ -380,6 +383,7 @@ class Overlay : public fuse::Filesystem {
   OpenModes modes_;
   std::atomic<unsigned> workers_{1};
   std::atomic<bool> seek_flush_{false};
+  std::atomic<bool> storing_{false};
   bool atomic_trunc_ = true;
   std::function<std::string()> stats_text_;
 

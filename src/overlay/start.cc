@@ -155,7 +155,7 @@ std::expected<void, std::string> Overlay::open_work_dir() {
   work_root_ = std::make_shared<const sys::UniqueFd>(std::move(*root));
   // A daemon whose mount was just taken away needs a moment to finish.
   bool alone = sys::lock_exclusive(*work_root_).has_value();
-  for (int tries = 0; !alone && tries < 100; ++tries) {
+  for (unsigned tries = 0; !alone && tries < options_.workdir_tries; ++tries) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     alone = sys::lock_exclusive(*work_root_).has_value();
   }

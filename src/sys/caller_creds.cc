@@ -87,20 +87,25 @@ Status act_as(const std::shared_ptr<const Identity>& who) {
   // By way of ourselves: only so is every step allowed.
   if (thread.acting) {
     TRY(set_effective(true));
-    TRY(become(self));
+    if (const Status back = become(self); !back) {
+      ignore(set_effective(false));
+      return back;
+    }
     thread.uid = self.uid;
     thread.gid = self.gid;
     thread.acting = nullptr;
   }
   if (!who) return {};
-  if (const Status became = become(*who); !became) {
+  Status became = become(*who);
+  if (became) became = set_effective(false);
+  if (!became) {
     ignore(become(self));
     return became;
   }
   thread.uid = who->uid;
   thread.gid = who->gid;
   thread.acting = who;
-  return set_effective(false);
+  return {};
 }
 
 CallerCreds::CallerCreds(std::uint32_t uid, std::uint32_t gid, mode_t umask) {

@@ -85,6 +85,13 @@ Result<UniqueFd> open(const char* path, int flags, mode_t mode) {
   return owned(retry([&] { return ::open(path, flags | O_CLOEXEC, mode); }));
 }
 
+Result<UniqueFd> open_without_magic(const char* path, int flags) {
+  open_how how{};
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_NO_MAGICLINKS;
+  return owned(retry([&] { return static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how)); }));
+}
+
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode) {
   return owned(retry([&] { return ::openat(dir.raw(), name, flags | O_CLOEXEC | O_NOFOLLOW, mode); }));
 }

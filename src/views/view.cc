@@ -72,7 +72,9 @@ std::vector<ViewRef> ViewTable::all() const {
 // leads to a moment later does not matter.
 Result<std::string> ViewTable::open_layer(const std::string& path, Opened& opened, std::string& key) const {
   if (!path.starts_with('/')) return fail(EINVAL);
-  sys::UniqueFd fd = TRY(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY));
+  // The covered directory goes by our own descriptor; what a process names must not lead to any of those.
+  sys::UniqueFd fd = path == settings_.original ? TRY(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY))
+                                                : TRY(sys::open_without_magic(path.c_str(), O_RDONLY | O_DIRECTORY));
   const sys::Statx st = TRY(sys::statx(fd, ""));
   if (st.dev == device_.load()) return fail(ELOOP);  // by a symlink into the mount itself
   key = fmt::format("{:x}:{:x}", st.dev, st.ino);
@@ -81,18 +83,33 @@ Result<std::string> ViewTable::open_layer(const std::string& path, Opened& opene
   return by_fd;
 }
 
-// Beside upper, under a name that says whose it is. Made with the rights of the process that wants the view.
-Result<std::string> ViewTable::work_dir(const Markers& markers, sys::FdRef upper) const {
-  if (!markers.work.empty()) return markers.work;
-  const std::string path = TRY(sys::real_path(fd_path(upper)));
-  const auto slash = path.rfind('/');
-  if (slash + 1 >= path.size()) return fail(EINVAL);
-  std::string work = fmt::format("{}/.{}.vellum-work", path.substr(0, slash), path.substr(slash + 1));
-  if (auto made = sys::mkdir_path(work.c_str(), 0700); !made && made.error() != EEXIST) return fail(made.error());
-  return work;
+// By default beside upper, under a name that says whose it is, made with the rights of the process that wants the view.
+// Others may write to the directory around it: what they put in its place is not taken.
+Status ViewTable::open_work_dir(const Markers& markers, std::uint32_t uid, Opened& opened) const {
+  opened.work_path = markers.work;
+  const bool chosen_here = markers.work.empty();
+  if (chosen_here) {
+    const std::string path = TRY(sys::real_path(opened.upper));
+    const auto slash = path.rfind('/');
+    if (slash + 1 >= path.size()) return fail(EINVAL);
+    opened.work_path = fmt::format("{}/.{}.vellum-work", path.substr(0, slash), path.substr(slash + 1));
+    if (auto made = sys::mkdir_path(opened.work_path.c_str(), 0700); !made && made.error() != EEXIST) {
+      return fail(made.error());
+    }
+  }
+  if (!opened.work_path.starts_with('/')) return fail(EINVAL);
+  const int flags = O_RDONLY | O_DIRECTORY | (chosen_here ? O_NOFOLLOW : 0);
+  sys::UniqueFd fd = TRY(sys::open_without_magic(opened.work_path.c_str(), flags));
+  if (chosen_here) {
+    const sys::Statx st = TRY(sys::statx(fd, ""));
+    if (st.uid != uid || (st.mode & 022) != 0) return fail(EPERM);
+  }
+  opened.work = fd_path(fd);
+  opened.held.push_back(std::move(fd));
+  return {};
 }
 
-Result<ViewTable::Opened> ViewTable::open_layers(const Markers& markers,
+Result<ViewTable::Opened> ViewTable::open_layers(const Markers& markers, std::uint32_t uid,
                                                  const std::function<Result<ViewRef>()>& around) const {
   Opened opened;
   std::vector<std::string> lowers;
@@ -114,7 +131,7 @@ Result<ViewTable::Opened> ViewTable::open_layers(const Markers& markers,
   if (!markers.upper.empty()) {
     if (tidy(markers.upper).starts_with(below)) return fail(ELOOP);
     opened.upper = TRY(open_layer(markers.upper, opened, opened.upper_key));
-    opened.work = TRY(work_dir(markers, opened.held.back()));
+    TRY(open_work_dir(markers, uid, opened));
     opened.stack.push_back(tidy(markers.upper));
   }
   opened.key = opened.upper_key + "|";
@@ -140,7 +157,7 @@ Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessId
     if (tidy(path) == settings_.mountpoint && !outer) outer = TRY(around());
   }
   TRY(sys::act_as(identity));
-  auto opened = open_layers(markers, around_once);
+  auto opened = open_layers(markers, ids.uid, around_once);
   if (!opened) return fail(opened.error());
   opened->key = fmt::format("{}|{}", ids.uid, opened->key);
 
@@ -170,6 +187,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   options.work_dir = opened.work;
   options.any_owner = identity != nullptr;
   options.dir_fds = kDirFds;
+  options.workdir_tries = 5;  // others wait
   auto engine = overlay::Overlay::create(options);
   if (!engine) {
     log::warning("view of uid {} on {}: {}", uid, markers.upper.empty() ? join_layers(markers.lowers) : markers.upper,
@@ -180,7 +198,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   view->uid = uid;
   view->identity = std::move(identity);
   view->markers = markers;
-  view->markers.work = opened.work;
+  view->markers.work = opened.work_path;
   view->stack = std::move(opened.stack);
   view->engine = std::move(*engine);
   {
@@ -202,12 +220,13 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   return view;
 }
 
-bool ViewTable::drop_idle(const ViewRef& view) {
+bool ViewTable::drop_idle(const ViewRef& view, const std::function<void()>& forget_number) {
   {
     const WriteLock lock(mutex_);
     // The table's reference and the caller's; new ones are only made under the lock.
     constexpr long kOurs = 2;
     if (view.use_count() > kOurs || view->known.load() != 0 || view->handles.load() != 0) return false;
+    forget_number();  // before another view can get it
     views_[view->index] = nullptr;
     absl::erase_if(by_layers_, [&](const auto& entry) { return entry.second == view->index; });
     absl::erase_if(by_upper_, [&](const auto& entry) { return entry.second == view->index; });

@@ -68,19 +68,22 @@ class ViewTable {
   ViewRef at(ViewIndex index) const;
   const ViewRef& original() const { return original_; }
   std::vector<ViewRef> all() const;
-  // Takes the view out if nobody but the caller and the table has it, the kernel included.
-  bool drop_idle(const ViewRef& view);
+  // Takes the view out if nobody but the caller and the table has it, the kernel included. `forget_number` is called when
+  // that is settled, before another view can get its number, with the table locked.
+  bool drop_idle(const ViewRef& view, const std::function<void()>& forget_number);
   void destroy_all();
 
  private:
   struct Opened {
     std::vector<sys::UniqueFd> held;
     std::vector<std::string> lowers, stack;
-    std::string upper, work, key, upper_key;
+    std::string upper, work, key, upper_key;  // upper, work: by descriptor
+    std::string work_path;
   };
-  Result<Opened> open_layers(const Markers& markers, const std::function<Result<ViewRef>()>& around) const;
+  Result<Opened> open_layers(const Markers& markers, std::uint32_t uid,
+                             const std::function<Result<ViewRef>()>& around) const;
   Result<std::string> open_layer(const std::string& path, Opened& opened, std::string& key) const;
-  Result<std::string> work_dir(const Markers& markers, sys::FdRef upper) const;
+  Status open_work_dir(const Markers& markers, std::uint32_t uid, Opened& opened) const;
   Result<ViewRef> make(const Markers& markers, std::shared_ptr<const sys::Identity> identity, std::uint32_t uid,
                        Opened opened);
 

@@ -17,6 +17,7 @@
 
 #include "fuse/filesystem.h"
 #include "overlay/overlay.h"
+#include "sys/caller_creds.h"
 #include "sys/fd.h"
 #include "views/faces.h"
 #include "views/resolver.h"
@@ -116,6 +117,7 @@ class Views final : public fuse::Filesystem {
   Result<Where> where(fuse::NodeId node, fuse::HandleId handle);
   Result<Where> where(const fuse::Caller& caller, fuse::NodeId node, std::optional<fuse::HandleId> handle);
   Result<fuse::NodeId> bound(const ViewRef& view, fuse::NodeId face);
+  static Status act_as_caller(const fuse::Caller& caller);
   // The engine's answer as the kernel gets it.
   fuse::Entry show(const Where& parent, fuse::NodeId outer_parent, std::string_view name, fuse::Entry entry);
   fuse::Entry show_own(const ViewRef& view, fuse::Entry entry);
@@ -129,6 +131,7 @@ class Views final : public fuse::Filesystem {
   void watch();
 
   const Settings settings_;
+  const std::uint32_t self_ = sys::privileges().euid;
   const sys::UniqueFd original_;
   ViewTable table_;
   Resolver resolver_;
