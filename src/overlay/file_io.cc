@@ -27,8 +27,8 @@ bool Overlay::may_pass_through(const Node& node, const sys::Statx& st) const {
 }
 
 // Saves the READ after the first OPEN. The node is locked, so no copy-up, and no write after it, comes between our
-// reading and the kernel's storing. The kernel waits here for pages that a READ of a second OPEN holds, so that READ must
-// find a free worker: one store at a time leaves one.
+// reading and the kernel's storing. The kernel waits here for pages that a READ of a second OPEN holds, so that READ
+// must find a free worker: one store at a time leaves one.
 void Overlay::store_small(Node& node, sys::FdRef fd, std::uint64_t size) {
   if (storing_.exchange(true)) return;
   const auto stored = on_exit([this] { storing_.store(false); });

@@ -211,7 +211,8 @@ Result<fuse::Created> Overlay::create(const fuse::Caller& caller, fuse::NodeId p
   bool may_pass = new_may_pass_through(made->entry.attr.mode);
   created.open =
       TRY(add_handle(std::move(made->node), {.fd = std::move(made->fd), .writes = true, .may_pass = may_pass}));
-  if (created.open.backing_id != 0) created.entry.attr_valid = {};  // as attr_valid() has it
+  // Its attributes are still true: an empty file has to grow before a mapping can write to it, and then they are asked
+  // for again (see attr_valid()).
   return created;
 }
 
@@ -249,7 +250,6 @@ Result<fuse::Created> Overlay::tmpfile(const fuse::Caller& caller, fuse::NodeId 
   created.entry = make_entry(*node, st);
   bool may_pass = new_may_pass_through(st.mode);
   created.open = TRY(add_handle(std::move(node), {.fd = std::move(fd), .writes = true, .may_pass = may_pass}));
-  if (created.open.backing_id != 0) created.entry.attr_valid = {};
   return created;
 }
 

@@ -68,8 +68,8 @@ class ViewTable {
   ViewRef at(ViewIndex index) const;
   const ViewRef& original() const { return original_; }
   std::vector<ViewRef> all() const;
-  // Takes the view out if nobody but the caller and the table has it, the kernel included. `forget_number` is called when
-  // that is settled, before another view can get its number, with the table locked.
+  // Takes the view out if nobody but the caller and the table has it, the kernel included. `forget_number` is called
+  // when that is settled, before another view can get its number, with the table locked.
   bool drop_idle(const ViewRef& view, const std::function<void()>& forget_number);
   void destroy_all();
 
