@@ -28,6 +28,18 @@ def count(output: str) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def why(output: str) -> list[str]:
+    """The lines that say what went wrong: of GoogleTest, each failure up to the end of its test; else the last ones."""
+    lines, shown, inside = output.splitlines(), [], False
+    for line in lines:
+        inside = inside or line.endswith(": Failure")
+        if inside or line.startswith("[  FAILED  ]"):
+            shown.append(line)
+        if line.startswith("[  FAILED  ]"):
+            inside = False
+    return shown or lines[-40:]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("junit")
@@ -54,8 +66,7 @@ def main() -> int:
         elif status == "fail":
             if failed == 0:
                 failed = 1
-            shown = [line for line in output.splitlines() if line.startswith("[  FAILED  ]")] or output.splitlines()[-40:]
-            print(f"--- {entry.get('name')} failed:", *shown[:60], sep="\n", file=sys.stderr)
+            print(f"--- {entry.get('name')} failed:", *why(output)[:80], sep="\n", file=sys.stderr)
         elif passed + failed + skipped == 0:
             passed = 1
         total = [a + b for a, b in zip(total, (passed, failed, skipped))]

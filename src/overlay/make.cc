@@ -83,8 +83,9 @@ Status Overlay::place_from_work(const char* temporary, sys::FdRef upper, std::st
 
 // Where a whiteout has to give way in the same step, or attributes have to be there from the start, the object is
 // made in workdir; what the parent would have given it (ACL, group) is then ours to work out.
-Result<sys::UniqueFd> Overlay::make_over_whiteout(const DirFd& upper, std::string_view name, const NewObject& what,
-                                                  std::uint32_t uid, std::uint32_t gid, Vacancy vacancy) {
+Result<sys::UniqueFd> Overlay::make_over_whiteout(const Node& parent, const DirFd& upper, std::string_view name,
+                                                  const NewObject& what, std::uint32_t uid, std::uint32_t gid,
+                                                  Vacancy vacancy) {
   bool is_dir = S_ISDIR(what.mode);
   bool override = !upper_->override_name.empty();
   sys::Statx parent_st = TRY(stat_at(*upper_, *upper, ""));
@@ -124,8 +125,10 @@ Result<sys::UniqueFd> Overlay::make_over_whiteout(const DirFd& upper, std::strin
   }
   if (!access.empty()) TRY(sys::setxattr(*work_, tmp, kAccessAcl, access));
   if (!inherited.empty()) TRY(sys::setxattr(*work_, tmp, kDefaultAcl, inherited));
-  // In a deleted tree the mark of the removed name stays, and says the same.
-  if (is_dir && vacancy != Vacancy::kFree && style_ != WhiteoutStyle::kDeletedTree) TRY(set_opaque(*work_, tmp));
+  if (is_dir && vacancy != Vacancy::kFree) {
+    // With a deleted tree a mark says the same. It stays, or takes the place of a whiteout of another style.
+    TRY(style_ == WhiteoutStyle::kDeletedTree ? add_deleted(parent, name) : set_opaque(*work_, tmp));
+  }
   TRY(place_from_work(tmp, *upper, name, is_dir, vacancy));
   undo.done();
   return fd;
@@ -171,7 +174,7 @@ Result<Overlay::Made> Overlay::make_object(const fuse::Caller& caller, fuse::Nod
       }
     }
   } else {
-    fd = TRY(make_over_whiteout(upper, name, what, uid, gid, vacancy));
+    fd = TRY(make_over_whiteout(*parent, upper, name, what, uid, gid, vacancy));
     if (!S_ISDIR(what.mode)) remove_deleted(*parent, name);
   }
   return adopt_new(*parent, upper, name, std::move(fd));

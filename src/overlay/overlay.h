@@ -278,8 +278,9 @@ class Overlay : public fuse::Filesystem {
   Result<Vacancy> check_vacant(Node& parent, std::string_view name);
   Result<Made> make_object(const fuse::Caller&, fuse::NodeId parent, std::string_view name, const NewObject& what);
   Result<sys::UniqueFd> make_in(sys::FdRef dir, const char* name, const NewObject& what, mode_t mode);
-  Result<sys::UniqueFd> make_over_whiteout(const DirFd& upper, std::string_view name, const NewObject& what,
-                                           std::uint32_t uid, std::uint32_t gid, Vacancy vacancy);
+  Result<sys::UniqueFd> make_over_whiteout(const Node& parent, const DirFd& upper, std::string_view name,
+                                           const NewObject& what, std::uint32_t uid, std::uint32_t gid,
+                                           Vacancy vacancy);
   Status place_from_work(const char* work_name, sys::FdRef upper, std::string_view name, bool is_dir, Vacancy vacancy);
   Result<std::pair<std::uint32_t, std::uint32_t>> owner_of_new(const fuse::Caller& caller) const;
   Result<Made> adopt_new(Node& parent, const DirFd& upper, std::string_view name, sys::UniqueFd fd);
