@@ -3,28 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <functional>
-#include <future>
 #include <limits>
-#include <memory>
-#include <optional>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "base/log.h"
 #include "cli/mount_stats.h"
-#include "fuse/channel.h"
-#include "fuse/daemon.h"
-#include "fuse/mount.h"
-#include "fuse/session.h"
-#include "fuse/stop_signals.h"
-#include "fuse/write_out.h"
 #include "overlay/overlay.h"
 #include "sys/file.h"
-#include "sys/process.h"
-#include "sys/uring_permit.h"
 
 namespace vellum::cli {
+namespace {
 
 fuse::MountOptions mount_options(const MountSettings& settings, bool writable) {
   return {.mountpoint = settings.mountpoint,
@@ -66,8 +56,6 @@ unsigned thread_count(const MountSettings& settings) {
   return std::clamp(2 * std::thread::hardware_concurrency(), 4u, 16u);
 }
 
-namespace {
-
 void start_logging(const OverlayCommand& command) {
   if (command.debug || !command.debug_log.empty()) log::set_debug(true);
   if (!command.debug_log.empty() && !log::set_debug_file(command.debug_log.c_str())) {
@@ -75,83 +63,41 @@ void start_logging(const OverlayCommand& command) {
   }
 }
 
-// The serving process, from opened layers to an unmounted tree.
-int serve(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {
+int serve_overlay(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {
   auto overlay = overlay::Overlay::create(command.overlay);
   if (!overlay) return daemon.fail(fmt::format("{}: {}", program, overlay.error()));
   overlay::Overlay& engine = **overlay;
-
-  // The kernel offers io_uring, or does not, at the moment of mounting. Asked for by name, it is switched on until
-  // then.
-  std::optional<sys::UringPermit> permit;
-  if (command.mount.io_uring == MountSettings::IoUring::kOn) {
-    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
-  }
-  auto mount = fuse::mount(mount_options(command.mount, engine.writable()));
-  if (!mount) return daemon.fail(fmt::format("{}: {}", program, mount.error().message));
-
-  if (!command.foreground) log::log_to_syslog(program.c_str());
-  std::function<bool()> over_io_uring;
-  const auto ready = [&](unsigned workers) {
-    permit.reset();
-    engine.set_workers(workers);
-    if (command.mount.io_uring == MountSettings::IoUring::kOn && !over_io_uring())
-      log::warning("io_uring=1: not possible here, going on with /dev/fuse (is {} Y? see docs/troubleshooting.md)",
-                   sys::UringPermit::kSwitch);
-    daemon.ready();
+  Serving what = serving(command, program, engine.writable());
+  what.on_workers = [&engine](unsigned workers) { engine.set_workers(workers); };
+  what.on_session = [&engine](const fuse::Session& session) {
+    engine.set_stats_text([&session, &engine] { return mount_stats_json(session, engine); });
   };
-  fuse::Session session(
-      engine, {.wishes = wishes(command), .ring_threads = command.mount.max_threads.value_or(0), .on_ready = ready});
-  over_io_uring = [&session] { return session.over_io_uring(); };
-  engine.set_stats_text([&session, &engine] { return mount_stats_json(session, engine); });
-  std::jthread stopper;
-  const fuse::StopSignals signals({
-      .stop =
-          [&session, &mount, &stopper](int) {
-            // Somebody is in a hurry, or a layer does not answer.
-            if (stopper.joinable()) sys::exit_now(1);
-            stopper = std::jthread([&session, &mount] {
-              fuse::write_out(*mount, session);
-              ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
-              session.stop();
-            });
-          },
-      // A warning, because only those reach syslog from the background.
-      .report = [&session, &engine] { log::warning("{}", mount_stats_line(session, engine)); },
-  });
-
-  engine.set_workers(thread_count(command.mount));  // ready() says how many there are in the end
-  const Status served =
-      session.run(std::make_unique<fuse::DeviceChannel>(mount->take_device()), thread_count(command.mount));
-  if (!served)
-    return daemon.fail(fmt::format("{}: serving {} ended: {}", program, mount->path(), served.error().message()));
-  return 0;
+  what.report = [&engine](const fuse::Session& session) { return mount_stats_line(session, engine); };
+  return serve(engine, what, daemon);
 }
 
 }  // namespace
 
-int mount_overlay(const std::string& program, const OverlayCommand& command) {
-  if (const Status blocked = fuse::StopSignals::block(); !blocked) {
-    log::error("{}: cannot block signals: {}", program, blocked.error().message());
-    return 1;
-  }
-  sys::raise_open_file_limit();
-  start_logging(command);  // the log file gets the caller's umask
-  sys::clear_umask();
+Serving serving(const OverlayCommand& command, std::string program, bool writable) {
+  return {.program = std::move(program),
+          .mount = mount_options(command.mount, writable),
+          .wishes = wishes(command),
+          .threads = thread_count(command.mount),
+          .ring_threads = command.mount.max_threads.value_or(0),
+          .io_uring_wanted = command.mount.io_uring == MountSettings::IoUring::kOn,
+          .foreground = command.foreground,
+          .on_mount = {},
+          .on_workers = {},
+          .on_session = {},
+          .report = {}};
+}
 
-  if (command.foreground) {
-    fuse::Daemon daemon = fuse::Daemon::foreground();
-    return serve(program, command, daemon);
-  }
-  auto daemon = fuse::Daemon::start();
-  if (!daemon) {
-    log::error("{}: cannot go to the background: {}", program, daemon.error().message());
-    return 1;
-  }
-  if (!daemon->is_parent()) return serve(program, command, *daemon);
-  const int code = daemon->wait();
+int mount_overlay(const std::string& program, const OverlayCommand& command) {
+  const int code = start(
+      program, command.foreground, [&command] { start_logging(command); },
+      [&](fuse::Daemon& daemon) { return serve_overlay(program, command, daemon); });
   // The kernel takes the root for root's own until it has asked once, and would refuse its owner's first chmod.
-  if (code == 0) ignore(sys::statx_path(command.mount.mountpoint.c_str()));
+  if (code == 0 && !command.foreground) ignore(sys::statx_path(command.mount.mountpoint.c_str()));
   return code;
 }
 

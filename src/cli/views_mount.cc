@@ -3,23 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <thread>
 
 #include "base/log.h"
+#include "cli/mount_stats.h"
 #include "cli/overlay_mount.h"
-#include "cli/version.h"
-#include "fuse/channel.h"
-#include "fuse/daemon.h"
-#include "fuse/mount.h"
-#include "fuse/session.h"
-#include "fuse/stop_signals.h"
-#include "fuse/write_out.h"
+#include "cli/serve.h"
 #include "sys/file.h"
 #include "sys/mount_calls.h"
-#include "sys/process.h"
-#include "sys/uring_permit.h"
 #include "views/views.h"
 
 namespace vellum::cli {
@@ -52,18 +42,11 @@ Parsed<OverlayCommand> overlay_part(const ViewsCommand& command) {
 }
 
 std::string stats_json(const fuse::Session& session, const views::Views& views) {
-  using Json = nlohmann::ordered_json;
   const overlay::OverlayStats stats = views.original().stats();
-  const fuse::Connection connection = session.connection();
-  Json json = {{"version", vellum_version()}};
-  json.update(Json::parse(fuse::to_json(session.stats()), nullptr, false));
-  json["passthrough"] = connection.passthrough;
-  json["writeback_cache"] = connection.writeback_cache;
-  json["overlay"] = {{"nodes", stats.nodes}, {"open_handles", stats.open_handles}};
-  return json.dump();
+  return with_session_stats(session, {{"overlay", {{"nodes", stats.nodes}, {"open_handles", stats.open_handles}}}});
 }
 
-int serve(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemon& daemon) {
+int serve_views(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemon& daemon) {
   const auto refuse = [&](const std::string& why) { return daemon.fail(fmt::format("{}: {}", kProgram, why)); };
   const auto place = sys::real_path(command.mountpoint);
   if (!place) return refuse(fmt::format("{}: {}", command.mountpoint, place.error().message()));
@@ -80,41 +63,16 @@ int serve(const ViewsCommand& command, const OverlayCommand& shared, fuse::Daemo
   if (!made) return refuse(made.error());
   views::Views& filesystem = **made;
 
-  // As for an overlay: the kernel decides at the moment of mounting whether io_uring is offered.
-  std::optional<sys::UringPermit> permit;
-  if (shared.mount.io_uring == MountSettings::IoUring::kOn) {
-    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
-  }
-  auto mount = fuse::mount(mount_options(shared.mount, true));
-  if (!mount) return refuse(mount.error().message);
-  if (const auto device = sys::device_of(mount->path())) filesystem.mounted_as(*device);
-  if (!command.foreground) log::log_to_syslog(kProgram);
-  fuse::Session session(filesystem, {.wishes = wishes(shared),
-                                     .ring_threads = shared.mount.max_threads.value_or(0),
-                                     .on_ready = [&](unsigned workers) {
-                                       permit.reset();
-                                       filesystem.set_workers(workers);
-                                       daemon.ready();
-                                     }});
-  filesystem.set_stats_text([&] { return stats_json(session, filesystem); });
-  std::jthread stopper;
-  const fuse::StopSignals signals({
-      .stop =
-          [&](int) {
-            if (stopper.joinable()) sys::exit_now(1);
-            stopper = std::jthread([&] {
-              fuse::write_out(*mount, session);
-              ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
-              session.stop();
-            });
-          },
-      .report = [&] { log::warning("{}", stats_json(session, filesystem)); },
-  });
-  const unsigned threads = thread_count(shared.mount);
-  filesystem.set_workers(threads);
-  const Status served = session.run(std::make_unique<fuse::DeviceChannel>(mount->take_device()), threads);
-  if (!served) return refuse(fmt::format("serving {} ended: {}", mount->path(), served.error().message()));
-  return 0;
+  Serving what = serving(shared, kProgram, true);
+  what.on_mount = [&](const fuse::Mount& mount) {
+    if (const auto device = sys::device_of(mount.path())) filesystem.mounted_as(*device);
+  };
+  what.on_workers = [&](unsigned workers) { filesystem.set_workers(workers); };
+  what.on_session = [&](const fuse::Session& session) {
+    filesystem.set_stats_text([&] { return stats_json(session, filesystem); });
+  };
+  what.report = [&](const fuse::Session& session) { return stats_json(session, filesystem); };
+  return serve(filesystem, what, daemon);
 }
 
 }  // namespace
@@ -129,24 +87,9 @@ int mount_views(const ViewsCommand& command) {
   if (shared->mount.subtype.empty() || shared->mount.subtype == "fuse-overlayfs")
     shared->mount.subtype = "vellum-views";
   if (shared->mount.source.empty() || shared->mount.source == "fuse-overlayfs") shared->mount.source = "vellum-views";
-  if (const Status blocked = fuse::StopSignals::block(); !blocked) {
-    log::error("{}: cannot block signals: {}", kProgram, blocked.error().message());
-    return 1;
-  }
-  sys::raise_open_file_limit();
-  if (command.debug) log::set_debug(true);
-  sys::clear_umask();
-  if (command.foreground) {
-    fuse::Daemon daemon = fuse::Daemon::foreground();
-    return serve(command, *shared, daemon);
-  }
-  auto daemon = fuse::Daemon::start();
-  if (!daemon) {
-    log::error("{}: cannot go to the background: {}", kProgram, daemon.error().message());
-    return 1;
-  }
-  if (!daemon->is_parent()) return serve(command, *shared, *daemon);
-  return daemon->wait();
+  return start(
+      kProgram, command.foreground, [&] { log::set_debug(command.debug); },
+      [&](fuse::Daemon& daemon) { return serve_views(command, *shared, daemon); });
 }
 
 }  // namespace vellum::cli
