@@ -6,6 +6,7 @@
 #include "overlay/overlay.h"
 #include "overlay/xattr_names.h"
 #include "sys/caller_creds.h"
+#include "sys/process.h"
 
 namespace vellum::overlay {
 
@@ -21,8 +22,8 @@ Result<std::pair<std::uint32_t, std::uint32_t>> Overlay::owner_of_new(const fuse
   auto uid = uids_.store(caller.uid);
   auto gid = gids_.store(caller.gid);
   // With squash every file belongs to one owner whoever makes it; what is stored is ours to choose.
-  if (uids_.squashes() && !uid) uid = sys::privileges().euid;
-  if (gids_.squashes() && !gid) gid = sys::privileges().egid;
+  if (uids_.squashes() && !uid) uid = sys::effective_uid();
+  if (gids_.squashes() && !gid) gid = sys::effective_gid();
   if (!uid || !gid) return fail(EOVERFLOW);
   return std::make_pair(*uid, *gid);
 }

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "overlay/overlay.h"
 #include "overlay/xattr_names.h"
-#include "sys/caller_creds.h"
+#include "sys/capabilities.h"
 
 namespace vellum::overlay {
 namespace {

@@ -1,7 +1,6 @@
 #include "sys/caller_creds.h"
 
 #include <grp.h>
-#include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <sys/fsuid.h>
@@ -11,8 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
+
+#include "sys/capabilities.h"
 
 namespace vellum::sys {
 namespace {
@@ -41,14 +41,12 @@ ThreadState& state() {
 // Of this thread: all that the process has, or only what no permission check of a file system asks for. SYS_ADMIN stays
 // for marks in trusted.*, SETUID and SETGID for the way back.
 Status set_effective(bool all) {
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[2]{};
-  if (::syscall(SYS_capget, &header, data) != 0) return fail_errno();
-  constexpr unsigned kKept = CAP_TO_MASK(CAP_SYS_ADMIN) | CAP_TO_MASK(CAP_SETUID) | CAP_TO_MASK(CAP_SETGID);
-  data[0].effective = all ? data[0].permitted : data[0].permitted & kKept;
-  data[1].effective = all ? data[1].permitted : 0;
-  if (::syscall(SYS_capset, &header, data) != 0) return fail_errno();
-  return {};
+  Capabilities rights = TRY(Capabilities::of_thread());
+  if (all)
+    rights.raise_all();
+  else
+    rights.keep_only({CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID});
+  return rights.apply();
 }
 
 Status become(const Identity& who) {
@@ -138,24 +136,5 @@ CallerCreds::~CallerCreds() {
 }
 
 bool CallerCreds::have_umask() { return state().own_umask; }
-
-Privileges privileges() {
-  Privileges result;
-  result.euid = ::geteuid();
-  result.egid = ::getegid();
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[2]{};
-  if (::syscall(SYS_capget, &header, data) == 0) {
-    result.sys_admin_here = ((data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0);
-  }
-  // The initial user namespace maps every id onto itself.
-  unsigned inside = 1, outside = 1, length = 0;
-  if (std::unique_ptr<FILE, int (*)(FILE*)> map(std::fopen("/proc/self/uid_map", "re"), &std::fclose); map) {
-    if (std::fscanf(map.get(), "%u %u %u", &inside, &outside, &length) != 3) length = 0;
-  }
-  bool initial = inside == 0 && outside == 0 && length == 4294967295U;
-  result.sys_admin = result.sys_admin_here && initial;
-  return result;
-}
 
 }  // namespace vellum::sys

@@ -45,12 +45,4 @@ struct Identity {
 // CallerCreds within it adds to it. EPERM where this process may not become anybody else.
 Status act_as(const std::shared_ptr<const Identity>& who);
 
-// The effective capabilities of this process that decide what an overlay may do.
-struct Privileges {
-  bool sys_admin = false;       // CAP_SYS_ADMIN in the initial user namespace: trusted.* works
-  bool sys_admin_here = false;  // in the current user namespace
-  std::uint32_t euid = 0, egid = 0;
-};
-Privileges privileges();
-
 }  // namespace vellum::sys

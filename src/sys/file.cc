@@ -67,16 +67,20 @@ struct ProcPath {
   const char* c_str() const { return text.data(); }
 };
 
-Result<UniqueFd> open_beneath_once(FdRef root, const char* path, int flags) {
+Result<UniqueFd> open_resolving(FdRef root, const char* path, int flags, std::uint64_t resolve) {
   open_how how{};
-  how.flags = static_cast<unsigned>(flags | O_CLOEXEC | O_NOFOLLOW);
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+  how.resolve = resolve;
   for (int tries = 0;; ++tries) {
     long fd = ::syscall(SYS_openat2, root.raw(), path, &how, sizeof how);
     // EAGAIN: a rename somewhere raced with the check that we stay beneath.
     if (fd < 0 && (errno == EINTR || (errno == EAGAIN && tries < 64))) continue;
     return owned(fd);
   }
+}
+
+Result<UniqueFd> open_beneath_once(FdRef root, const char* path, int flags) {
+  return open_resolving(root, path, flags | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 }  // namespace
@@ -86,10 +90,7 @@ Result<UniqueFd> open(const char* path, int flags, mode_t mode) {
 }
 
 Result<UniqueFd> open_without_magic(const char* path, int flags) {
-  open_how how{};
-  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_NO_MAGICLINKS;
-  return owned(retry([&] { return static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how)); }));
+  return open_resolving(FdRef(AT_FDCWD), path, flags, RESOLVE_NO_MAGICLINKS);
 }
 
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode) {

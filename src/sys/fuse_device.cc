@@ -1,16 +1,13 @@
 #include "sys/fuse_device.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <climits>
-#include <cstdio>
-#include <cstring>
-#include <memory>
+
+#include "sys/capabilities.h"
 
 namespace vellum::sys {
 namespace {
@@ -27,51 +24,25 @@ constexpr unsigned long kClone = _IOR(kDeviceIoctlType, 0, std::uint32_t);
 constexpr unsigned long kBackingOpen = _IOW(kDeviceIoctlType, 1, BackingMap);
 constexpr unsigned long kBackingClose = _IOW(kDeviceIoctlType, 2, std::uint32_t);
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
-// The first user namespace is the one that maps every id to itself. (A namespace made to look so by an
-// administrator is told apart by the ioctl itself, with EPERM.)
-bool in_first_user_namespace() {
-  File map(std::fopen("/proc/self/uid_map", "re"));
-  unsigned long inside = 1, outside = 1, length = 0;
-  return map && std::fscanf(map.get(), "%lu %lu %lu", &inside, &outside, &length) == 3 && inside == 0 && outside == 0 &&
-         length == 4294967295UL;
-}
-
 // For its scope this thread lacks CAP_FSETID.
 class WithoutFsetid {
  public:
-  WithoutFsetid() {
-    if (::syscall(SYS_capget, &header_, before_) != 0) return;
-    __user_cap_data_struct fewer[2] = {before_[0], before_[1]};
-    fewer[CAP_TO_INDEX(CAP_FSETID)].effective &= ~CAP_TO_MASK(CAP_FSETID);
-    switched_ = ::syscall(SYS_capset, &header_, fewer) == 0;
+  WithoutFsetid() : before_(Capabilities::of_thread()) {
+    if (!before_) return;
+    Capabilities fewer = *before_;
+    fewer.drop(CAP_FSETID);
+    switched_ = fewer.apply().has_value();
   }
   ~WithoutFsetid() {
-    if (switched_) ::syscall(SYS_capset, &header_, before_);
+    if (switched_) ignore(before_->apply());
   }
   WithoutFsetid(const WithoutFsetid&) = delete;
   WithoutFsetid& operator=(const WithoutFsetid&) = delete;
 
  private:
-  __user_cap_header_struct header_{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct before_[2]{};
+  Result<Capabilities> before_;
   bool switched_ = false;
 };
-
-bool has_effective_capability(unsigned capability) {
-  File status(std::fopen("/proc/self/status", "re"));
-  if (!status) return false;
-  char line[256];
-  while (std::fgets(line, sizeof line, status.get()) != nullptr) {
-    unsigned long long effective = 0;
-    if (std::sscanf(line, "CapEff: %llx", &effective) == 1) return ((effective >> capability) & 1U) != 0;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -104,10 +75,7 @@ Status write_message(FdRef device, std::span<const iovec> parts) {
   return {};
 }
 
-bool may_open_backing() {
-  constexpr unsigned kCapSysAdmin = 21;
-  return has_effective_capability(kCapSysAdmin) && in_first_user_namespace();
-}
+bool may_open_backing() { return privileges().sys_admin; }
 
 Result<std::int32_t> open_backing(FdRef device, FdRef file) {
   BackingMap map{.fd = file.raw(), .flags = 0, .padding = 0};

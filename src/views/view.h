@@ -21,6 +21,7 @@
 #include "fuse/filesystem.h"
 #include "overlay/overlay.h"
 #include "sys/caller_creds.h"
+#include "sys/capabilities.h"
 #include "sys/proc.h"
 #include "views/markers.h"
 

@@ -18,6 +18,7 @@
 #include "fuse/filesystem.h"
 #include "overlay/overlay.h"
 #include "sys/caller_creds.h"
+#include "sys/capabilities.h"
 #include "sys/fd.h"
 #include "views/faces.h"
 #include "views/resolver.h"

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 
-#include "sys/caller_creds.h"
+#include "sys/capabilities.h"
 #include "unit/overlay/overlay_fixture.h"
 
 namespace vellum::overlay::testing {

@@ -1,0 +1,63 @@
+#include "sys/capabilities.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+
+namespace vellum::sys {
+namespace {
+
+__user_cap_header_struct this_thread() { return {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0}; }
+
+// The initial user namespace is the one that maps every id to itself. (One made to look so by an administrator is told
+// apart by what the kernel then refuses.)
+bool in_initial_user_namespace() {
+  const std::unique_ptr<FILE, int (*)(FILE*)> map(std::fopen("/proc/self/uid_map", "re"), &std::fclose);
+  unsigned inside = 1, outside = 1, length = 0;
+  return map && std::fscanf(map.get(), "%u %u %u", &inside, &outside, &length) == 3 && inside == 0 && outside == 0 &&
+         length == 4294967295U;
+}
+
+}  // namespace
+
+Result<Capabilities> Capabilities::of_thread() {
+  Capabilities now;
+  auto header = this_thread();
+  if (::syscall(SYS_capget, &header, now.sets_) != 0) return fail_errno();
+  return now;
+}
+
+bool Capabilities::effective(unsigned capability) const {
+  return (sets_[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
+}
+
+void Capabilities::drop(unsigned capability) { sets_[CAP_TO_INDEX(capability)].effective &= ~CAP_TO_MASK(capability); }
+
+void Capabilities::keep_only(std::initializer_list<unsigned> these) {
+  for (auto& set : sets_) set.effective = 0;
+  for (const unsigned capability : these) {
+    auto& set = sets_[CAP_TO_INDEX(capability)];
+    set.effective |= set.permitted & CAP_TO_MASK(capability);
+  }
+}
+
+void Capabilities::raise_all() {
+  for (auto& set : sets_) set.effective = set.permitted;
+}
+
+Status Capabilities::apply() const {
+  auto header = this_thread();
+  if (::syscall(SYS_capset, &header, sets_) != 0) return fail_errno();
+  return {};
+}
+
+Privileges privileges() {
+  Privileges result{.euid = ::geteuid(), .egid = ::getegid()};
+  if (const auto now = Capabilities::of_thread()) result.sys_admin_here = now->effective(CAP_SYS_ADMIN);
+  result.sys_admin = result.sys_admin_here && in_initial_user_namespace();
+  return result;
+}
+
+}  // namespace vellum::sys
