@@ -14,6 +14,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <exception>
 #include <nlohmann/json.hpp>
@@ -28,6 +29,9 @@ namespace {
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using Counts = std::map<std::string, double>;
+
+constexpr const char* kEnvironmentPlace = "VELLUM_BENCH_ENVIRONMENT";
+constexpr std::size_t kEnvironmentSize = 32768;
 
 // All threads of each daemon, to the nanosecond.
 double cpu_seconds(const std::vector<pid_t>& daemons) {
@@ -129,6 +133,26 @@ Json client(const Workload& workload, const Scene& scene, unsigned threads, cons
   return result;
 }
 
+// Makes this process, and what it starts, look as if it had been started with these: /proc/PID/environ shows what lies
+// where the environment lay at the start, and there reserve_environment() keeps a place.
+void show_environment(const std::vector<std::string>& variables) {
+  char* place = ::secure_getenv(kEnvironmentPlace);
+  ::unsetenv(kEnvironmentPlace);  // programs that are timed must not carry it
+  if (variables.empty() || place == nullptr) return;
+  const std::size_t size = std::strlen(place);
+  std::string block;
+  for (const std::string& variable : variables) block.append(variable).push_back('\0');
+  if (block.size() > size) throw Failure("too many layers for the environment of a client");
+  // The place's own name, and what is left of it, become a variable that nobody reads.
+  std::memset(place, 'x', size);
+  std::memcpy(place + size - block.size(), block.data(), block.size());
+  place[size - block.size() - 1] = '\0';
+  for (const std::string& variable : variables) {
+    const std::size_t equals = variable.find('=');
+    must(::setenv(variable.substr(0, equals).c_str(), variable.substr(equals + 1).c_str(), 1), "set", variable);
+  }
+}
+
 // Waits for the pipe to have something to read, or to be closed.
 bool readable(int fd, std::chrono::milliseconds time) {
   pollfd poll{.fd = fd, .events = POLLIN, .revents = 0};
@@ -137,7 +161,13 @@ bool readable(int fd, std::chrono::milliseconds time) {
 
 }  // namespace
 
-Run run_client(const Workload& workload, const Scene& scene, unsigned threads, const std::vector<pid_t>& daemons,
+void reserve_environment(char** arguments) {
+  if (::secure_getenv(kEnvironmentPlace) != nullptr) return;
+  must(::setenv(kEnvironmentPlace, std::string(kEnvironmentSize, 'x').c_str(), 1), "set", kEnvironmentPlace);
+  must(::execv("/proc/self/exe", arguments), "start", "/proc/self/exe");
+}
+
+Run run_client(const Workload& workload, const Scene& scene, unsigned threads, const Mounted& mounted,
                unsigned cap_seconds) {
   std::array<int, 2> pipe{};
   must(::pipe2(pipe.data(), O_CLOEXEC), "pipe", "");
@@ -147,8 +177,9 @@ Run run_client(const Workload& workload, const Scene& scene, unsigned threads, c
     ::close(pipe[0]);
     std::string text;
     try {
+      show_environment(mounted.environment());
       take_rights_of_client(scene.who);
-      text = client(workload, scene, threads, daemons, pipe[1]).dump();
+      text = client(workload, scene, threads, mounted.daemons(), pipe[1]).dump();
     } catch (const std::exception& error) {
       text = Json{{"error", error.what()}}.dump(-1, ' ', false, Json::error_handler_t::replace);
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "systems.h"
 #include "workloads.h"
 
 namespace vellum::bench {
@@ -24,7 +25,10 @@ struct Run {
   std::optional<std::map<std::string, double>> requests;
 };
 
-Run run_client(const Workload& workload, const Scene& scene, unsigned threads, const std::vector<pid_t>& daemons,
+// For clients that show an environment (see System). First in main(): starts the program again.
+void reserve_environment(char** arguments);
+
+Run run_client(const Workload& workload, const Scene& scene, unsigned threads, const Mounted& mounted,
                unsigned cap_seconds);
 
 // Runs `act` in a child with the rights of a client. Failure if it fails.

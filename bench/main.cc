@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "client.h"
 #include "files.h"
 #include "report.h"
 #include "rounds.h"
@@ -25,7 +26,7 @@ using Json = nlohmann::json;
 
 struct CommandLine {
   Settings settings;
-  std::vector<std::string> ours, more_systems, only_systems, who{"root"};
+  std::vector<std::string> ours, views, more_systems, only_systems, who{"root"};
   std::string json, text, chart, from;
   bool list = false, quick = false, scaling = false, check_targets = false;
 };
@@ -49,11 +50,16 @@ std::string name_before_equals(const std::string& text) { return text.substr(0, 
 std::vector<System> chosen_systems(const CommandLine& line) {
   std::vector<Ours> ours;
   if (!line.settings.binary.empty()) ours.push_back({"vellum", ""});
-  for (const std::string& text : line.ours) {
-    const std::string name = name_before_equals(text);
-    ours.push_back({name, text.size() > name.size() ? text.substr(name.size() + 1) : ""});
-  }
-  std::vector<System> systems = make_systems(line.settings, ours, line.more_systems);
+  std::vector<Ours> views;
+  const auto add = [](std::vector<Ours>& list, const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      const std::string name = name_before_equals(text);
+      list.push_back({name, text.size() > name.size() ? text.substr(name.size() + 1) : ""});
+    }
+  };
+  add(ours, line.ours);
+  add(views, line.views);
+  std::vector<System> systems = make_systems(line.settings, ours, views, line.more_systems);
   std::vector<std::string> only = line.only_systems;
   if (only.empty() && line.scaling) {  // the others would take hours for a million of anything
     for (const System& system : systems) {
@@ -153,6 +159,8 @@ CommandLine parse(int argc, char** argv) {
       ->each([&](const std::string&) { make_quick(settings); });
   app.add_option("--binary", settings.binary, "Our program (vellum)");
   app.add_option("--ours", line.ours, "NAME=OPTIONS: one more of ours, with these -o options")->allow_extra_args(false);
+  app.add_option("--views", line.views, "NAME[=OPTIONS]: a view of `vellum views`, with these -o options")
+      ->allow_extra_args(false);
   app.add_option("--system", line.more_systems, "NAME=COMMAND with {lower} {upper} {work} {mnt}: one more system")
       ->allow_extra_args(false);
   app.add_option("--systems", line.only_systems, "Only these, of all")->delimiter(',');
@@ -221,6 +229,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    vellum::bench::reserve_environment(argv);
     return vellum::bench::run(argc, argv);
   } catch (const std::exception& error) {
     fmt::print(stderr, "vellum-bench: {}\n", error.what());

@@ -85,7 +85,7 @@ Run run_once(const System& system, const Planned& planned, Trees& trees, const S
     const Mounted mounted(system, room, who, workload.traits.read_only);
     ::sync();  // what was made before is not to be written while the clock runs
     const Scene scene{mounted.path(), who, settings.sizes, trees.seeds()};
-    run = run_client(workload, scene, planned.threads, mounted.daemons(), settings.cap_seconds);
+    run = run_client(workload, scene, planned.threads, mounted, settings.cap_seconds);
   } catch (const Failure& failure) {
     run.error = failure.what();
   }

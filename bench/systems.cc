@@ -83,7 +83,7 @@ bool wait_for_end(std::vector<pid_t>& pids, milliseconds time) {
 }  // namespace
 
 std::vector<System> make_systems(const Settings& settings, const std::vector<Ours>& ours,
-                                 const std::vector<std::string>& more) {
+                                 const std::vector<Ours>& views, const std::vector<std::string>& more) {
   std::vector<System> systems{{.name = "native", .kind = System::Kind::kNative},
                               {.name = "kernel", .kind = System::Kind::kKernel}};
   if (is_installed("fuse-overlayfs")) {
@@ -107,6 +107,15 @@ std::vector<System> make_systems(const Settings& settings, const std::vector<Our
                        .command = start + ",upperdir={upper},workdir={work}" + options + " {mnt}",
                        .read_only_command = start + options + " {mnt}"});
   }
+  for (const Ours& one : views) {
+    const std::string start = shell_quoted(settings.binary) + " views " +
+                              (one.options.empty() ? "" : "-o " + shell_quoted(one.options) + " ") + "{mnt}";
+    systems.push_back({.name = one.name,
+                       .command = start,
+                       .read_only_command = start,
+                       .environment = {"WRAPPER_LOWER={lower}", "WRAPPER_UPPER={upper}", "WRAPPER_WORK={work}"},
+                       .read_only_environment = {"WRAPPER_LOWER={lower}"}});
+  }
   for (const std::string& text : more) {
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) throw Failure("--system " + text + ": expected NAME=COMMAND");
@@ -122,6 +131,8 @@ Mounted::Mounted(const System& system, Room room, Who who, bool read_only) : roo
     case System::Kind::kCommand: {
       const std::string& command = read_only ? system.read_only_command : system.command;
       if (command.empty()) throw Failure("no command for a mount without an upper layer");
+      for (const std::string& marker : read_only ? system.read_only_environment : system.environment)
+        environment_.push_back(filled_in(marker, room_));
       start(filled_in(command, room_), who);
     }
   }

@@ -19,6 +19,9 @@ struct System {
   // and {mnt}; without the second the system has no mounts without an upper layer.
   std::string command{};
   std::string read_only_command{};
+  // What a client has in its environment, with the same placeholders: of a mount that shows each process its own view.
+  std::vector<std::string> environment{};
+  std::vector<std::string> read_only_environment{};
 };
 
 struct Ours {
@@ -26,9 +29,10 @@ struct Ours {
   std::string options;  // for -o, besides the layers
 };
 
-// `more` are NAME=COMMAND. Systems whose program is not installed are left out, with a line on stderr.
+// `views` are `vellum views` instead of `vellum overlay`; `more` are NAME=COMMAND. Systems whose program is not
+// installed are left out, with a line on stderr.
 std::vector<System> make_systems(const Settings& settings, const std::vector<Ours>& ours,
-                                 const std::vector<std::string>& more);
+                                 const std::vector<Ours>& views, const std::vector<std::string>& more);
 
 // The directories of one mount.
 struct Room {
@@ -46,6 +50,7 @@ class Mounted {
 
   const std::string& path() const { return room_.mount; }
   const std::vector<pid_t>& daemons() const { return daemons_; }
+  const std::vector<std::string>& environment() const { return environment_; }
 
  private:
   void mount_kernel(Who who, bool read_only);
@@ -53,6 +58,7 @@ class Mounted {
 
   Room room_;
   bool mounted_ = false;
+  std::vector<std::string> environment_;
   std::vector<pid_t> daemons_;
 };
 
