@@ -59,7 +59,8 @@ std::vector<System> chosen_systems(const CommandLine& line) {
   };
   add(ours, line.ours);
   add(views, line.views);
-  std::vector<System> systems = make_systems(line.settings, ours, views, line.more_systems);
+  std::vector<System> systems = line.settings.images ? make_image_systems(line.settings)
+                                                     : make_systems(line.settings, ours, views, line.more_systems);
   std::vector<std::string> only = line.only_systems;
   if (only.empty() && line.scaling) {  // the others would take hours for a million of anything
     for (const System& system : systems) {
@@ -94,7 +95,8 @@ std::string measure(const CommandLine& line, const Stage& stage) {
   Settings settings = line.settings;
   if (!settings.binary.empty()) {  // where a plain user can reach it
     const std::string copy = stage.memory + "/vellum";
-    run_shell("cp " + shell_quoted(settings.binary) + " " + shell_quoted(copy) + " && chmod 755 " + shell_quoted(copy));
+    run_shell("cp " + shell_quoted(settings.binary) + " " + shell_quoted(copy) + " && chmod 755 " + shell_quoted(copy) +
+              " && ln -s vellum " + shell_quoted(stage.memory + "/mkcomposefs"));
     settings.binary = copy;
   }
   CommandLine own = line;
@@ -144,8 +146,9 @@ int report(const CommandLine& line, const std::string& json) {
   return line.check_targets && !missed_targets(results, line.settings.base).empty() ? 1 : 0;
 }
 
-void list_workloads() {
-  for (const Workload& workload : all_workloads()) fmt::print("{:24}  {}\n", workload.name, workload.what);
+void list_workloads(bool images) {
+  for (const Workload& workload : images ? image_workloads() : all_workloads())
+    fmt::print("{:24}  {}\n", workload.name, workload.what);
 }
 
 CommandLine parse(int argc, char** argv) {
@@ -173,6 +176,11 @@ CommandLine parse(int argc, char** argv) {
   app.add_option("--threads", settings.threads, "Numbers of client threads")->delimiter(',');
   app.add_option("--rounds", settings.rounds, "How often");
   app.add_option("--workloads", settings.workloads, "Names or globs, with commas between");
+  app.add_flag("--images", settings.images, "composefs images instead of layers; wants --binary")
+      ->trigger_on_parse()
+      ->each([&](const std::string&) { settings.layers = {1}; });
+  app.add_option("--c-tools", settings.c_tools,
+                 "With --images: where composefs's own mkcomposefs and composefs-fuse are");
   app.add_flag("--scaling", line.scaling, "Series instead: files, names in a directory, layers");
   app.add_option("--base", settings.base, "The system that ratios are made to");
   app.add_option("--files", settings.sizes.files, "Small files in the tree");
@@ -202,7 +210,7 @@ CommandLine parse(int argc, char** argv) {
 int run(int argc, char** argv) {
   const CommandLine line = parse(argc, argv);
   if (line.list) {
-    list_workloads();
+    list_workloads(line.settings.images);
     return 0;
   }
   if (!line.from.empty()) return report(line, read_file(line.from));

@@ -26,15 +26,19 @@ class Trees {
   Trees& operator=(const Trees&) = delete;
 
   const Seeds& seeds() const { return seeds_; }
+  std::string dump() const { return dir_ + "/dump"; }
 
   void need_layers(unsigned parts) {
+    if (settings_.images) parts |= kTree | kData;  // one image for all workloads
+    if ((parts & ~made_) == 0) return;
     make(parts & ~made_, layers_);
     made_ |= parts;
+    if (settings_.images) do_as_client(who_, [&] { make_image(); });
   }
 
   // The directories for one run, the upper ones empty.
   Room room(const System& system, const Workload& workload) {
-    Room room{layers_, dir_ + "/upper", dir_ + "/work", dir_ + "/mnt"};
+    Room room{layers_, dir_ + "/upper", dir_ + "/work", dir_ + "/mnt", dir_ + "/image", dir_ + "/objects"};
     do_as_client(who_, [&] {
       for (const std::string& path : {room.upper, room.work, room.mount}) make_dirs(path);
     });
@@ -57,6 +61,12 @@ class Trees {
 
  private:
   std::string native() const { return dir_ + "/native"; }
+
+  void make_image() {
+    const std::string ours = shell_quoted(settings_.binary) + " image ";
+    run_shell(fmt::format("{} create --digest-store={}/objects {} {}/image", ours, dir_, layers_[0], dir_));
+    run_shell(fmt::format("{} dump {}/image > {}/dump", ours, dir_, dir_));
+  }
 
   void make(unsigned parts, const std::vector<std::string>& roots) {
     if (parts == kNothing) return;
@@ -84,7 +94,16 @@ Run run_once(const System& system, const Planned& planned, Trees& trees, const S
   try {
     const Mounted mounted(system, room, who, workload.traits.read_only);
     ::sync();  // what was made before is not to be written while the clock runs
-    const Scene scene{mounted.path(), who, settings.sizes, trees.seeds()};
+    Scene scene{mounted.path(), who, settings.sizes, trees.seeds()};
+    if (settings.images) {
+      // Beside what is made for this run, and removed with it.
+      scene.second_mount = room.upper;
+      scene.mount_command = mounted.command_for(scene.second_mount);
+      scene.maker = system.maker;
+      scene.source = room.lower[0];
+      scene.dump = trees.dump();
+      scene.scratch = room.work;
+    }
     run = run_client(workload, scene, planned.threads, mounted, settings.cap_seconds);
   } catch (const Failure& failure) {
     run.error = failure.what();
@@ -105,7 +124,7 @@ std::string circumstances(const Settings& settings, Who who, const std::string& 
 
 std::vector<Planned> plan(const Settings& settings, Who who) {
   std::vector<Planned> list;
-  for (const Workload& workload : all_workloads()) {
+  for (const Workload& workload : settings.images ? image_workloads() : all_workloads()) {
     if (workload.traits.needs_root && who == Who::kPlainUser) continue;
     for (const unsigned threads : settings.threads) {
       const std::string name = threads == 1 ? workload.name : fmt::format("{}_{}t", workload.name, threads);
@@ -136,6 +155,8 @@ void run_rounds(const Settings& settings, const std::vector<System>& systems, Wh
             const System& system = systems[(turn + i) % systems.size()];
             progress.step(
                 fmt::format("{}: round {} of {}: {} on {}", where, round + 1, settings.rounds, one.name, system.name));
+            if (one.workload->traits.makes_image && system.maker.empty()) continue;
+            if (one.workload->traits.mounts && system.command.empty()) continue;
             Cell& cell = results.cell(where, one.name, system.name);
             cell.axis = settings.axis;
             cell.axis_value = settings.axis_value;

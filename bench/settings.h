@@ -41,6 +41,8 @@ struct Settings {
   // A point of a series: what grows (files, names, layers), and how far. Not set for a plain run.
   std::string axis;
   std::uint64_t axis_value = 0;
+  bool images = false;        // composefs images instead of stacked layers
+  std::string c_tools;        // where composefs's own tools are, if anywhere
   unsigned cap_seconds = 60;  // a single run that takes longer is stopped, and shown as ">"
 };
 

@@ -41,7 +41,9 @@ std::string filled_in(std::string command, const Room& room) {
                                                         {"{lower_ro}", joined(room.lower, "=RO")},
                                                         {"{upper}", room.upper},
                                                         {"{work}", room.work},
-                                                        {"{mnt}", room.mount}};
+                                                        {"{mnt}", room.mount},
+                                                        {"{image}", room.image},
+                                                        {"{objects}", room.objects}};
   for (const auto& [placeholder, value] : values) {
     for (std::size_t at = 0; (at = command.find(placeholder, at)) != std::string::npos; at += value.size()) {
       command.replace(at, std::string(placeholder).size(), value);
@@ -124,7 +126,26 @@ std::vector<System> make_systems(const Settings& settings, const std::vector<Our
   return systems;
 }
 
-Mounted::Mounted(const System& system, Room room, Who who, bool read_only) : room_(std::move(room)) {
+std::vector<System> make_image_systems(const Settings& settings) {
+  const std::string ours = shell_quoted(settings.binary);
+  const std::string mount = ours + " image mount -o basedir={objects} ";
+  std::vector<System> systems{
+      {.name = "native", .kind = System::Kind::kNative},
+      {.name = "kernel", .command = mount + "--fuse=no {image} {mnt}"},
+      {.name = "vellum",
+       .command = mount + "--standalone {image} {mnt}",
+       .maker = shell_quoted(settings.binary.substr(0, settings.binary.rfind('/') + 1) + "mkcomposefs")},
+      {.name = "vellum-overlay", .command = mount + "--fuse=yes {image} {mnt}"}};
+  if (!settings.c_tools.empty()) {
+    const std::string tools = shell_quoted(settings.c_tools);
+    systems.push_back({.name = "c-tools",
+                       .command = tools + "/composefs-fuse -o source={image},basedir={objects} {mnt}",
+                       .maker = tools + "/mkcomposefs"});
+  }
+  return systems;
+}
+
+Mounted::Mounted(const System& system, Room room, Who who, bool read_only) : system_(system), room_(std::move(room)) {
   switch (system.kind) {
     case System::Kind::kNative: break;
     case System::Kind::kKernel: mount_kernel(who, read_only); break;
@@ -136,6 +157,12 @@ Mounted::Mounted(const System& system, Room room, Who who, bool read_only) : roo
       start(filled_in(command, room_), who);
     }
   }
+}
+
+std::string Mounted::command_for(const std::string& mount) const {
+  Room other = room_;
+  other.mount = mount;
+  return filled_in(system_.command, other);
 }
 
 // With the calls that take one layer at a time: the string of mount(2) ends at a page.

@@ -19,6 +19,19 @@ const std::vector<Workload>& all_workloads() {
   return all;
 }
 
+const std::vector<Workload>& image_workloads() {
+  static const std::vector<Workload> all = [] {
+    std::vector<Workload> table = image_only_workloads();
+    for (const Workload& workload : all_workloads()) {
+      if (matches("walk_stat_*,lookup_*,open_read_close_cold,open_read_close_warm,read_seq*,mmap_read,tar_c",
+                  workload.name))
+        table.push_back(workload);
+    }
+    return table;
+  }();
+  return all;
+}
+
 bool matches(const std::string& globs, const std::string& name) {
   std::istringstream list(globs);
   for (std::string glob; std::getline(list, glob, ',');) {

@@ -18,6 +18,9 @@ struct Scene {
   Who who = Who::kRoot;
   Sizes sizes;
   Seeds seeds;
+  // Of composefs images: a command that is mkcomposefs, one that mounts at second_mount, what images are made of (a
+  // directory and a dump) and a directory to write into.
+  std::string maker{}, mount_command{}, second_mount{}, source{}, dump{}, scratch{};
 };
 
 struct Loop {
@@ -38,11 +41,15 @@ struct Workload {
     bool threads = false;     // makes sense with several threads
     bool needs_root = false;  // not for a plain user
     bool tool = false;        // runs programs: their start is in the time
+    bool makes_image = false;
+    bool mounts = false;  // by itself
   } traits;
   std::function<Loop(const Scene&)> prepare;
 };
 
 const std::vector<Workload>& all_workloads();
+// Of composefs images: those that make one, and those of the above that only read small and large files.
+const std::vector<Workload>& image_workloads();
 // Of a comma-separated list of globs; `name*_2t` variants are made by the caller.
 bool matches(const std::string& globs, const std::string& name);
 
