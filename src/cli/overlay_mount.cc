@@ -41,6 +41,7 @@ fuse::Wishes wishes(const OverlayCommand& command) {
   wishes.readdirplus_auto = false;  // the engine leaves attributes out where they do not pay
   wishes.export_support = command.overlay.nfs_filehandles;
   wishes.io_uring = command.mount.io_uring != MountSettings::IoUring::kOff;
+  wishes.splice = command.mount.splice;
   if (command.mount.max_write) wishes.max_write = *command.mount.max_write;
   if (command.mount.max_background) {
     constexpr std::uint32_t kMost = std::numeric_limits<std::uint16_t>::max();

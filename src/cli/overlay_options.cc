@@ -267,6 +267,8 @@ constexpr auto kRules = std::to_array<Rule>({
            std::to_array<Word<MountSettings::IoUring>>(
                {{"auto", kAuto}, {"on", kOn}, {"off", kOff}, {"1", kOn}, {"0", kOff}}));
      }},
+    {"splice", Argument::kOptional,
+     [](OverlayCommand& c, std::string_view v) { return store_switch(c.mount.splice, v); }},
     // The session finds the best way itself.
     {"clone_fd", Argument::kNone, accept},
     {"splice_read", Argument::kNone, accept},

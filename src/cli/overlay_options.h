@@ -39,6 +39,7 @@ struct MountSettings {
   bool passthrough = true;
   enum class IoUring { kAuto, kOn, kOff };
   IoUring io_uring = IoUring::kAuto;
+  bool splice = true;
   std::optional<std::uint32_t> max_threads, max_write, max_background;
 };
 

@@ -48,7 +48,7 @@ class Channel {
   virtual void start() {}
   // The thread will not receive() again: a reply that was kept goes out.
   virtual void finish() {}
-  // The descriptor behind it, if it is /dev/fuse.
+  // The descriptor behind it, if it is /dev/fuse, read and written by system calls of one message each.
   virtual sys::FdRef device() const { return {}; }
 
   // The longest message this channel can carry, either way.

@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "sys/fd.h"
 
 namespace vellum::fuse {
 
@@ -190,6 +191,13 @@ struct Connection {
   Notifier* notifier = nullptr;  // lives until destroy() returned
 };
 
+// Moves the bytes of one READ or WRITE between the kernel and an open file, from `offset` on.
+class FileMover {
+ public:
+  virtual ~FileMover() = default;
+  virtual Result<std::size_t> move(sys::FdRef file, std::uint64_t offset) = 0;
+};
+
 class Filesystem {
  public:
   virtual ~Filesystem() = default;
@@ -246,6 +254,14 @@ class Filesystem {
   virtual Result<std::size_t> write(const Caller&, NodeId, HandleId, std::uint64_t /*offset*/,
                                     std::span<const std::byte>, bool /*kill_suidgid*/) {
     return fail(ENOSYS);
+  }
+  // Before a long read(), or a long write() that kills no bits: if its bytes are simply those of an open file, `mover`
+  // takes it from there. After an error (default: there is no such file) comes the read() or write().
+  virtual Result<std::size_t> move_out(NodeId, HandleId, std::uint64_t /*offset*/, FileMover&) {
+    return fail(EOPNOTSUPP);
+  }
+  virtual Result<std::size_t> move_in(NodeId, HandleId, std::uint64_t /*offset*/, FileMover&) {
+    return fail(EOPNOTSUPP);
   }
   virtual Status flush(const Caller&, NodeId, HandleId) { return fail(ENOSYS); }
   virtual void release(NodeId, HandleId) {}

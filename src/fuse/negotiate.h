@@ -13,7 +13,7 @@ namespace vellum::fuse {
 // What the mount's owner would like; each comes true only if the kernel offers it and the file system agrees.
 struct Wishes {
   std::uint32_t newest_minor = abi::kNewestMinor;
-  std::uint32_t max_write = 1 << 20;  // bytes in one READ or WRITE
+  std::uint32_t max_write = 512 << 10;  // bytes in one READ or WRITE; a plain user gets a pipe that holds one
   std::uint32_t max_readahead = 1 << 20;
   std::uint16_t max_background = 64;
   std::uint32_t max_stack_depth = 1;  // of passthrough: 1 lets one more stacked file system lie over us
@@ -30,6 +30,7 @@ struct Wishes {
   bool parallel_dirops = true;
   bool explicit_inval_data = true;
   bool direct_io_mmap = true;
+  bool splice = true;    // long reads and writes without our memory, where requests are read from /dev/fuse
   bool io_uring = true;  // requests over io_uring, where kernel and process can
 };
 

@@ -84,6 +84,9 @@ Status Worker::serve() {
   thread_ = sys::this_thread();
   sys::allow_wake();
   state_.store(State::kWorking);
+  if (session_.options_.wishes.splice && channel_->device()) {
+    lane_.emplace(channel_->device(), session_.agreement_.connection.max_write);
+  }
   Status status;
   while (!session_.stopping_.load()) {
     const auto more = serve_one();
@@ -102,7 +105,8 @@ Result<bool> Worker::serve_one() {
     state_.store(State::kWorking);
     return true;
   }
-  const auto bytes = channel_->receive(in_.span().subspan(abi::kPageSize - kBeforeData));
+  const auto room = in_.span().subspan(abi::kPageSize - kBeforeData);
+  const auto bytes = lane_ && lane_->expects_data() ? lane_->receive(room) : channel_->receive(room);
   state_.store(State::kWorking);
   if (bytes) {
     work(*bytes);
@@ -173,7 +177,10 @@ bool Worker::send(const abi::OutHeader& header, const void* body, std::size_t si
   const std::size_t used = more_size > 0 ? 3 : size > 0 ? 2 : 1;
   // Before the caller goes on: who then reads the counters finds this request among them.
   count(header.error != 0);
-  const Status sent = channel_->send(std::span(parts, used));
+  return delivered(header, channel_->send(std::span(parts, used)));
+}
+
+bool Worker::delivered(const abi::OutHeader& header, const Status& sent) {
   if (sent) return true;
   switch (sent.error().value()) {
     case ENOENT:
@@ -375,12 +382,39 @@ void Worker::on(const op::Tmpfile& o) {
   reply_created(filesystem_.tmpfile(header_.caller, header_.node, o.flags, o.mode, o.umask));
 }
 
+bool Worker::read_by_splice(const op::Read& o) {
+  class Loader final : public FileMover {
+   public:
+    Loader(SpliceLane& lane, std::uint64_t unique, std::size_t size) : lane_(lane), unique_(unique), size_(size) {}
+    Result<std::size_t> move(sys::FdRef file, std::uint64_t offset) override {
+      return lane_.load(unique_, file, offset, size_);
+    }
+
+   private:
+    SpliceLane& lane_;
+    std::uint64_t unique_;
+    std::size_t size_;
+  };
+  if (!lane_ || o.size < SpliceLane::kLeast) return false;
+  Loader loader(*lane_, header_.unique, o.size);
+  const auto got = filesystem_.move_out(header_.node, o.handle, o.offset, loader);
+  if (!got) return false;
+  Counters::bump(counters_.bytes_read, *got);
+  answered_ = true;
+  const abi::OutHeader header{
+      .length = static_cast<std::uint32_t>(sizeof header + *got), .error = 0, .unique = header_.unique};
+  count(false);
+  delivered(header, lane_->send());
+  return true;
+}
+
 void Worker::on(const op::Read& o) {
   // A shorter answer would mean the end of the file.
   if (o.size > payload_) {
     reply_error(Errno(EINVAL));
     return;
   }
+  if (read_by_splice(o)) return;
   const auto out = output(o.size);
   const auto got = filesystem_.read(header_.caller, header_.node, o.handle, o.offset, out);
   if (!got) {
@@ -392,14 +426,34 @@ void Worker::on(const op::Read& o) {
   reply_bytes(out.data(), size);
 }
 
+Result<std::size_t> Worker::put(const op::Write& o) {
+  class Unloader final : public FileMover {
+   public:
+    explicit Unloader(SpliceLane& lane) : lane_(lane) {}
+    Result<std::size_t> move(sys::FdRef file, std::uint64_t offset) override { return lane_.unload(file, offset); }
+
+   private:
+    SpliceLane& lane_;
+  };
+  if (lane_ && lane_->holds_data()) {
+    if (!o.kill_suidgid) {
+      Unloader unloader(*lane_);
+      if (const auto moved = filesystem_.move_in(header_.node, o.handle, o.offset, unloader)) return moved;
+    }
+    TRY(lane_->unload_to_buffer());
+  }
+  return filesystem_.write(header_.caller, header_.node, o.handle, o.offset, o.data, o.kill_suidgid);
+}
+
 void Worker::on(const op::Write& o) {
-  const auto put = filesystem_.write(header_.caller, header_.node, o.handle, o.offset, o.data, o.kill_suidgid);
-  if (!put) {
-    reply_error(put.error());
+  if (lane_) lane_->expect_data(o.data.size() >= SpliceLane::kLeast);
+  const auto written = put(o);
+  if (!written) {
+    reply_error(written.error());
     return;
   }
-  Counters::bump(counters_.bytes_written, *put);
-  reply(abi::WriteOut{.size = static_cast<std::uint32_t>(std::min(*put, o.data.size())), .padding = 0});
+  Counters::bump(counters_.bytes_written, *written);
+  reply(abi::WriteOut{.size = static_cast<std::uint32_t>(std::min(*written, o.data.size())), .padding = 0});
 }
 
 void Worker::on(const op::Statfs&) {

@@ -8,12 +8,14 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "fuse/channel.h"
 #include "fuse/decode.h"
 #include "fuse/page_buffer.h"
 #include "fuse/session.h"
+#include "fuse/splice_lane.h"
 
 namespace vellum::fuse {
 
@@ -101,6 +103,11 @@ class Worker {
   void reply_created(const Result<Created>& created);
   void reply_xattr(const Result<std::string>& value, std::uint32_t size);
   bool send(const abi::OutHeader& header, const void* body, std::size_t size, const void* more, std::size_t more_size);
+  // What became of the reply; true if somebody wanted it.
+  bool delivered(const abi::OutHeader& header, const Status& sent);
+  // False: it is to be answered as usual.
+  bool read_by_splice(const op::Read& o);
+  Result<std::size_t> put(const op::Write& o);
   // Where a long reply is built: in the channel's memory if it lends some.
   std::span<std::byte> output(std::uint32_t wanted);
 
@@ -111,6 +118,7 @@ class Worker {
   DecodeOptions decode_;
   std::size_t payload_;  // the most bytes in a READ, WRITE or READDIR
   PageBuffer in_, out_;
+  std::optional<SpliceLane> lane_;  // long reads and writes, on /dev/fuse
   std::vector<NodeId> counted_;  // by the READDIRPLUS reply being made
   Counters counters_;
 

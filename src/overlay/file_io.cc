@@ -11,6 +11,7 @@ namespace vellum::overlay {
 namespace {
 
 constexpr std::uint64_t kSmallFile = 64 << 10;
+constexpr std::size_t kLongWrite = 64 << 10;
 
 }  // namespace
 
@@ -188,12 +189,38 @@ Result<std::size_t> Overlay::read(const fuse::Caller&, fuse::NodeId id, fuse::Ha
   return got;
 }
 
+// The file system lets one write to a file in at a time, and the others burn a CPU meanwhile that the program which
+// writes could use. Long pieces of one open file (the kernel writes its cache out by several requests at once) therefore
+// wait asleep.
 Result<std::size_t> Overlay::write(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
                                    std::span<const std::byte> bytes, bool kill) {
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));
   DirFd fd = TRY(writable_fd(*handle));
-  std::size_t put = TRY(sys::pwrite(*fd, bytes, offset));
+  std::size_t put = 0;
+  if (bytes.size() < kLongWrite) {
+    put = TRY(sys::pwrite(*fd, bytes, offset));
+  } else {
+    const MutexLock alone(handle->long_write);
+    put = TRY(sys::pwrite(*fd, bytes, offset));
+  }
   if (kill) kill_suidgid(*fd, "");
+  bytes_written_.fetch_add(put, std::memory_order_relaxed);
+  return put;
+}
+
+Result<std::size_t> Overlay::move_out(fuse::NodeId id, fuse::HandleId handle, std::uint64_t offset,
+                                      fuse::FileMover& mover) {
+  DirFd fd = TRY(readable_fd(id, handle));
+  std::size_t got = TRY(mover.move(*fd, offset));
+  bytes_read_.fetch_add(got, std::memory_order_relaxed);
+  return got;
+}
+
+Result<std::size_t> Overlay::move_in(fuse::NodeId, fuse::HandleId id, std::uint64_t offset, fuse::FileMover& mover) {
+  std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  DirFd fd = TRY(writable_fd(*handle));
+  const MutexLock alone(handle->long_write);
+  std::size_t put = TRY(mover.move(*fd, offset));
   bytes_written_.fetch_add(put, std::memory_order_relaxed);
   return put;
 }

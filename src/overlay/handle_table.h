@@ -29,6 +29,7 @@ struct Handle {
   const bool writes;  // opened for writing by the caller
   SharedMutex mutex;
   DirFd fd VELLUM_GUARDED_BY(mutex);            // shared so that a read outlives a switch to upper
+  Mutex long_write;                             // held while a long piece is written; above no other lock
   bool lower VELLUM_GUARDED_BY(mutex) = false;  // fd is a lower file: look again once the node is copied up
 };
 

@@ -82,6 +82,8 @@ class Overlay : public fuse::Filesystem {
                            std::span<std::byte>) override;
   Result<std::size_t> write(const fuse::Caller&, fuse::NodeId, fuse::HandleId, std::uint64_t offset,
                             std::span<const std::byte>, bool kill_suidgid) override;
+  Result<std::size_t> move_out(fuse::NodeId, fuse::HandleId, std::uint64_t offset, fuse::FileMover&) override;
+  Result<std::size_t> move_in(fuse::NodeId, fuse::HandleId, std::uint64_t offset, fuse::FileMover&) override;
   void release(fuse::NodeId, fuse::HandleId) override;
   Status fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId, bool data_only) override;
   Status fallocate(const fuse::Caller&, fuse::NodeId, fuse::HandleId, int mode, std::uint64_t offset,

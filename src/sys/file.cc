@@ -207,6 +207,12 @@ Status truncate(FdRef fd, std::uint64_t size) {
   return status(retry([&] { return ::ftruncate(fd.raw(), static_cast<off_t>(size)); }));
 }
 
+Result<std::uint64_t> file_size(FdRef fd) {
+  struct stat st {};
+  if (::fstat(fd.raw(), &st) != 0) return fail_errno();
+  return static_cast<std::uint64_t>(st.st_size);
+}
+
 Result<std::size_t> pread(FdRef fd, std::span<std::byte> out, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < out.size()) {

@@ -70,6 +70,7 @@ Status utimens(FdRef dir, const char* name, const timespec& atime, const timespe
 Status truncate(FdRef fd, std::uint64_t size);
 
 // Contents.
+Result<std::uint64_t> file_size(FdRef fd);
 Result<std::size_t> pread(FdRef fd, std::span<std::byte> out, std::uint64_t offset);
 Result<std::size_t> pwrite(FdRef fd, std::span<const std::byte> bytes, std::uint64_t offset);
 Status fallocate(FdRef fd, int mode, std::uint64_t offset, std::uint64_t length);

@@ -206,6 +206,16 @@ Result<std::size_t> Views::write(const Caller& caller, NodeId node, HandleId han
   return at->write(caller, at.node, inner(handle), offset, bytes, kill);
 }
 
+Result<std::size_t> Views::move_out(NodeId node, HandleId handle, std::uint64_t offset, fuse::FileMover& mover) {
+  const Where at = TRY(where(node, handle));
+  return at->move_out(at.node, inner(handle), offset, mover);
+}
+
+Result<std::size_t> Views::move_in(NodeId node, HandleId handle, std::uint64_t offset, fuse::FileMover& mover) {
+  const Where at = TRY(where(node, handle));
+  return at->move_in(at.node, inner(handle), offset, mover);
+}
+
 Status Views::flush(const Caller& caller, NodeId node, HandleId handle) {
   const Where at = TRY(where(node, handle));
   return at->flush(caller, at.node, inner(handle));

@@ -78,6 +78,8 @@ class Views final : public fuse::Filesystem {
                            std::span<std::byte>) override;
   Result<std::size_t> write(const fuse::Caller&, fuse::NodeId, fuse::HandleId, std::uint64_t offset,
                             std::span<const std::byte>, bool kill_suidgid) override;
+  Result<std::size_t> move_out(fuse::NodeId, fuse::HandleId, std::uint64_t offset, fuse::FileMover&) override;
+  Result<std::size_t> move_in(fuse::NodeId, fuse::HandleId, std::uint64_t offset, fuse::FileMover&) override;
   Status flush(const fuse::Caller&, fuse::NodeId, fuse::HandleId) override;
   void release(fuse::NodeId, fuse::HandleId) override;
   Status fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId, bool data_only) override;
