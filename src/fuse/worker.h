@@ -119,7 +119,7 @@ class Worker {
   std::size_t payload_;  // the most bytes in a READ, WRITE or READDIR
   PageBuffer in_, out_;
   std::optional<SpliceLane> lane_;  // long reads and writes, on /dev/fuse
-  std::vector<NodeId> counted_;  // by the READDIRPLUS reply being made
+  std::vector<NodeId> counted_;     // by the READDIRPLUS reply being made
   Counters counters_;
 
   Header header_;  // of the current request

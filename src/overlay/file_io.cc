@@ -190,8 +190,8 @@ Result<std::size_t> Overlay::read(const fuse::Caller&, fuse::NodeId id, fuse::Ha
 }
 
 // The file system lets one write to a file in at a time, and the others burn a CPU meanwhile that the program which
-// writes could use. Long pieces of one open file (the kernel writes its cache out by several requests at once) therefore
-// wait asleep.
+// writes could use. Long pieces of one open file (the kernel writes its cache out by several requests at once)
+// therefore wait asleep.
 Result<std::size_t> Overlay::write(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, std::uint64_t offset,
                                    std::span<const std::byte> bytes, bool kill) {
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));

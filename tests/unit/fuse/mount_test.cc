@@ -48,7 +48,7 @@ TEST_F(MountTest, AgreesOnTheKernelsOwnProtocol) {
   Mounted mounted(fs_, {.wishes = {.io_uring = false}});
   ASSERT_EQ(mounted.error(), "");
   EXPECT_GE(fs_.connection().minor, abi::kOldestMinor);
-  EXPECT_EQ(fs_.connection().max_write, 1U << 20);
+  EXPECT_EQ(fs_.connection().max_write, 512U << 10);
   EXPECT_TRUE(fs_.connection().parallel_dirops);
   EXPECT_EQ(mounted.session().connection().minor, fs_.connection().minor);
   EXPECT_STREQ(mounted.session().stats().transport, "device");

@@ -92,8 +92,8 @@ class SlowFs final : public MemoryFs {
 };
 
 TEST_F(UringTest, CarriesALongWriteAndReadInOneRequest) {
-  constexpr std::size_t kSize = 1 << 20;
-  const auto mounted = mount(fs_);
+  constexpr std::uint32_t kSize = 1 << 20;
+  const auto mounted = mount(fs_, {.wishes = {.max_write = kSize}});
   EXPECT_STREQ(mounted->session().stats().transport, "io_uring");
   EXPECT_TRUE(mounted->session().over_io_uring());
   void* memory = std::aligned_alloc(4096, kSize);
