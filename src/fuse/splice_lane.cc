@@ -72,6 +72,7 @@ void SpliceLane::expect_data(bool expected) {
 Result<RequestBytes> SpliceLane::receive(std::span<std::byte> buffer) {
   if (held_ > 0 || loaded_ > 0) drop();
   const std::size_t size = TRY(pipe_->receive_request(device_, buffer.size()));
+  expects_data_ = false;
   const auto bytes = buffer.first(size);
   const auto start = bytes.first(std::min(size, kBeforeData));
   if (TRY(pipe_->read(start)) != start.size()) return fail(EIO);

@@ -29,8 +29,8 @@ class SpliceLane {
   Result<std::size_t> load(std::uint64_t unique, sys::FdRef file, std::uint64_t offset, std::size_t size);
   Status send();
 
-  // WRITEs come in runs: whether the next request is to be received here. A request that is no long WRITE costs a
-  // system call more.
+  // WRITEs come in runs: whether the next request is to be received here. True until one was, because a request that is
+  // no long WRITE costs a system call more.
   bool expects_data() const { return expects_data_; }
   void expect_data(bool expected);
   // As Channel::receive(). The data of a long WRITE stays behind: its place in the buffer is left as it was.

@@ -201,6 +201,8 @@ TEST(MountOptions, EachReachesItsField) {
   EXPECT_EQ(m.max_write, 65536u);
   EXPECT_EQ(m.max_threads, 3u);
   EXPECT_FALSE(m.threaded);
+  EXPECT_TRUE(m.splice);
+  EXPECT_FALSE(good("splice=0").mount.splice);
 }
 
 TEST(MountOptions, IoUringIsUpToTheKernelUnlessSaid) {
