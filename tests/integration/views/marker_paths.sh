@@ -54,6 +54,7 @@ mkdir slow slow.lower
 "$vellum" overlay -f -o "lowerdir=$room/slow.lower" "$room/slow" &
 slow=$!
 check "a layer with a daemon of its own" within 5 mountpoint -q "$room/slow"
+ls "$room/slow"  # so that opening it asks nothing any more
 kill -STOP $slow
 timeout 20 env "WRAPPER_LOWER=$room/slow:$room/low" cat "$tree/f" > slow.out &
 waits=$!
