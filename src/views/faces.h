@@ -116,7 +116,7 @@ class Faces {
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<Face>> faces_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::uint64_t, Face*> by_node_ VELLUM_GUARDED_BY(mutex_);  // outer(view, node)
   Time contest_start_ VELLUM_GUARDED_BY(mutex_), contest_end_ VELLUM_GUARDED_BY(mutex_);
-  mutable Mutex shown_mutex_;                                                    // each FORGET takes it
+  mutable Mutex shown_mutex_;  // each FORGET takes it
   absl::flat_hash_map<std::uint64_t, Shown> shown_ VELLUM_GUARDED_BY(shown_mutex_);
 };
 

@@ -194,8 +194,8 @@ Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessId
   TRY(sys::act_as(identity));
   Layers layers = TRY(find_layers(markers, outer));
   layers.key = fmt::format("{}|{}", ids.uid, layers.key);
-  layers.rights = identity ? fmt::format("{}|{}|{}", layers.key, identity->gid, fmt::join(identity->groups, ","))
-                           : layers.key;
+  layers.rights =
+      identity ? fmt::format("{}|{}|{}", layers.key, identity->gid, fmt::join(identity->groups, ",")) : layers.key;
   if (ViewRef view = known(layers, ids).value_or(nullptr)) return view;
 
   if (layers.upper) {

@@ -5,8 +5,8 @@
 // the mount covers, for everybody without a view; it is always there.
 // A view lives while a process, an open file or the kernel's cache refers to it, and as long as the idle time says.
 // Threads: safe. Errors: those of opening the layers as the process that names them; EBUSY for an upper that another
-// view writes to, also where that view uses the rights of a group that the process has not; ELOOP for layers in the mount
-// itself; EINVAL where the layers cannot be stacked (the log says why).
+// view writes to, also where that view uses the rights of a group that the process has not; ELOOP for layers in the
+// mount itself; EINVAL where the layers cannot be stacked (the log says why).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

@@ -123,7 +123,9 @@ class Views final : public fuse::Filesystem {
   Result<Where> where(const fuse::Caller& caller, fuse::NodeId directory, int rights);
   Result<fuse::NodeId> bound(const ViewRef& view, fuse::NodeId face);
   // Whether the file system of the covered directory judges what this caller does at a face.
-  bool layer_judges(const Where& at) const { return at.face && at.view->index == kOriginal && self_ == 0 && at.uid != 0; }
+  bool layer_judges(const Where& at) const {
+    return at.face && at.view->index == kOriginal && self_ == 0 && at.uid != 0;
+  }
   static Status act_as_caller(const fuse::Caller& caller);
   Result<sys::UniqueFd> walk_to(fuse::NodeId face) const;
   Status judge(const fuse::Caller& caller, const Where& at, int rights) const;

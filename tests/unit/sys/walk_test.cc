@@ -37,7 +37,8 @@ TEST_F(Walk, LeadsWhereThePathDoes) {
   link("dir", "relative");
   link(path("dir/sub"), "absolute");
   link("absolute", "twice");
-  for (const char* name : {"dir/sub", "relative/sub", "absolute", "twice", "dir/../dir//./sub/", "relative/../dir/sub"}) {
+  for (const char* name :
+       {"dir/sub", "relative/sub", "absolute", "twice", "dir/../dir//./sub/", "relative/../dir/sub"}) {
     const auto walked = walk_outside(path(name), kNowhere);
     ASSERT_TRUE(walked) << name;
     EXPECT_EQ(place_of(*walked)->ino, number("dir/sub")) << name;
