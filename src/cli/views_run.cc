@@ -124,10 +124,7 @@ int run_in_namespace(const RunCommand& run) {
   std::string options = "lowerdir=" + (lowers.empty() ? escape(run.at) : lowers);
   if (!run.upper.empty()) options += ",upperdir=" + escape(run.upper);
   if (!run.upper.empty()) {
-    const std::filesystem::path upper(run.upper);
-    const std::string work = !run.work.empty()
-                                 ? run.work
-                                 : (upper.parent_path() / ("." + upper.filename().string() + ".vellum-work")).string();
+    const std::string work = run.work.empty() ? views::default_work_dir(run.upper) : run.work;
     std::error_code error;
     std::filesystem::create_directory(work, error);
     options += ",workdir=" + escape(work);

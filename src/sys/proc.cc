@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string_view>
@@ -18,22 +19,26 @@ namespace {
 // A few pages hold all but the largest environments; a process may have up to a quarter of its stack of them.
 constexpr std::size_t kMost = 8 << 20;
 
-Result<std::string> read_path(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+// All of a file of procfs, which answers less than was asked for only at its end.
+Result<std::string> read_path(const char* path) {
+  const UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
   if (!file) return fail_errno();
+  constexpr std::size_t kChunk = 32768;
+  thread_local std::array<char, kChunk> buffer;
   std::string text;
-  std::array<char, 4096> buffer;
   while (text.size() < kMost) {
     const ssize_t got = ::read(file.raw(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno();
-    if (got == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(got));
+    if (static_cast<std::size_t>(got) < buffer.size()) return text;
   }
   return fail(E2BIG);
 }
 
-Result<std::string> read_file(pid_t pid, const char* name) { return read_path(fmt::format("/proc/{}/{}", pid, name)); }
+Result<std::string> read_file(pid_t pid, const char* name) {
+  return read_path(fmt::format("/proc/{}/{}", pid, name).c_str());
+}
 
 std::string_view next_word(std::string_view& text) {
   const auto begin = std::min(text.find_first_not_of(" \t\n"), text.size());
@@ -61,12 +66,15 @@ std::string_view line_of(std::string_view text, std::string_view key) {
   return {};
 }
 
+// What lies at a path, without asking its file system: that may be our own mount, or one that never answers.
 struct Object {
-  explicit Object(const std::string& path) : there(::stat(path.c_str(), &st) == 0) {}
+  explicit Object(const std::string& path)
+      : there(::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st) == 0) {}
   bool operator==(const Object& other) const {
-    return there && other.there && st.st_dev == other.st.st_dev && st.st_ino == other.st.st_ino;
+    return there && other.there && st.stx_dev_major == other.st.stx_dev_major &&
+           st.stx_dev_minor == other.st.stx_dev_minor && st.stx_ino == other.st.stx_ino;
   }
-  struct ::stat st {};
+  struct ::statx st {};
   bool there;
 };
 
@@ -107,6 +115,10 @@ Result<ProcessIds> process_ids(pid_t pid) {
     ids.groups.push_back(number<gid_t>(word));
   }
   return ids;
+}
+
+bool ProcessIds::has_group(gid_t group) const {
+  return group == fsgid || std::ranges::find(groups, group) != groups.end();
 }
 
 Result<std::string> process_environ(pid_t pid) { return read_file(pid, "environ"); }

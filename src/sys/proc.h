@@ -35,6 +35,8 @@ struct ProcessIds {
   std::uint32_t gid = 0, egid = 0, sgid = 0, fsgid = 0;
   std::vector<gid_t> groups;
   bool one_uid() const { return uid == euid && uid == suid && uid == fsuid; }
+  bool one_gid() const { return gid == egid && gid == sgid && gid == fsgid; }
+  bool has_group(gid_t group) const;
 };
 Result<ProcessIds> process_ids(pid_t pid);
 

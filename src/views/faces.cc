@@ -6,6 +6,15 @@ namespace vellum::views {
 
 using fuse::NodeId;
 
+namespace {
+
+// Both are longer than from an answer of ours to what the kernel makes of it: the one than ever, the other than as a
+// rule.
+constexpr std::chrono::seconds kContest{1};
+constexpr std::chrono::milliseconds kOnTheWay{10};
+
+}  // namespace
+
 Faces::Faces(unsigned depth) : depth_(depth) {
   auto root = std::make_unique<Face>();
   root->id = NodeId::kRoot;
@@ -127,20 +136,68 @@ void Faces::forget(NodeId id, std::uint64_t count, Released& released) {
   drop_unused(face, released);
 }
 
-void Faces::shown(NodeId parent, std::string_view name, ViewIndex view) {
+Result<std::string> Faces::path(NodeId face) const {
   const MutexLock lock(mutex_);
-  if (Face* in = find(parent)) in->shown.insert_or_assign(std::string(name), view);
+  std::string path;
+  const Face* at = find(face);
+  if (at == nullptr) return fail(ESTALE);
+  for (; at->parent != nullptr; at = at->parent) path = path.empty() ? at->name : at->name + "/" + path;
+  return path;
+}
+
+void Faces::shown(NodeId parent, std::string_view name, NodeId node) {
+  const MutexLock lock(shown_mutex_);
+  Shown& shown = shown_[raw(node)];
+  shown.place = {.parent = parent, .name = std::string(name)};
+  ++shown.lookups;
+}
+
+void Faces::forgotten(NodeId node, std::uint64_t count) {
+  const MutexLock lock(shown_mutex_);
+  const auto found = shown_.find(raw(node));
+  if (found == shown_.end()) return;
+  if (found->second.lookups <= count) {
+    shown_.erase(found);
+  } else {
+    found->second.lookups -= count;
+  }
 }
 
 std::vector<Faces::Place> Faces::shown_by(ViewIndex view) const {
-  const MutexLock lock(mutex_);
+  const MutexLock lock(shown_mutex_);
   std::vector<Place> places;
-  for (const auto& [id, face] : faces_) {
-    for (const auto& [name, by] : face->shown) {
-      if (by == view) places.push_back({.parent = face->id, .name = name});
-    }
+  for (const auto& [node, shown] : shown_) {
+    if (view_of(NodeId{node}) == view) places.push_back(shown.place);
   }
   return places;
+}
+
+Faces::Telling Faces::tell(NodeId id, const fuse::Attr& attr, std::uint32_t caller, Time now) {
+  // To an owner nothing but the owner's part matters.
+  const bool own = attr.uid == caller;
+  const std::size_t rights =
+      absl::HashOf(attr.uid, own ? 0 : attr.gid, attr.mode & (own ? S_IRWXU : S_IRWXU | S_IRWXG | S_IRWXO));
+  const MutexLock lock(mutex_);
+  if (Face* face = find(id)) {
+    auto& [last, other] = face->told;
+    if (last.rights != rights) {
+      std::swap(last, other);
+      last.rights = rights;
+    }
+    last.when = now;
+    if (caller != 0) face->user = now;
+    if (now - other.when < kContest && now - face->user < kContest) {
+      if (now >= contest_end_) contest_start_ = now;
+      contest_end_ = now + kContest;
+    }
+  }
+  if (now >= contest_end_) return Telling::kTruth;
+  return now - contest_start_ < kOnTheWay ? Telling::kStarting : Telling::kContested;
+}
+
+bool Faces::contested(Time now) const {
+  const MutexLock lock(mutex_);
+  return now < contest_end_ + kContest;
 }
 
 std::optional<NodeId> Faces::face_of(ViewIndex view, NodeId node) const {
@@ -151,13 +208,16 @@ std::optional<NodeId> Faces::face_of(ViewIndex view, NodeId node) const {
 }
 
 void Faces::drop(ViewIndex view) {
+  {
+    const MutexLock lock(shown_mutex_);
+    absl::erase_if(shown_, [&](const auto& entry) { return view_of(NodeId{entry.first}) == view; });
+  }
   const MutexLock lock(mutex_);
   for (const auto& [id, face] : faces_) {
     if (const auto found = face->bound.find(view); found != face->bound.end()) {
       by_node_.erase(raw(outer(view, found->second)));
       face->bound.erase(found);
     }
-    absl::erase_if(face->shown, [&](const auto& entry) { return entry.second == view; });
     absl::erase_if(face->apart, [&](const auto& entry) { return entry.second == view; });
   }
 }

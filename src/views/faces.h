@@ -10,12 +10,14 @@
 // answering ESTALE then makes the kernel look the name up again, and the operation goes on with that node.
 //
 // Each binding (face, view) holds one lookup of the engine's node. Where a node is said to be replaced or released,
-// that lookup is the caller's to give back. Threads: safe (one leaf lock, short).
+// that lookup is the caller's to give back. Threads: safe (leaf locks, short).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
+#include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,14 +59,30 @@ class Faces {
   void clear_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
 
   void forget(fuse::NodeId face, std::uint64_t count, Released& released);
-  // The kernel's dentry of this name leads to the view's own node.
-  void shown(fuse::NodeId parent, std::string_view name, ViewIndex view);
+  // Where a face lies below the root, as a path.
+  Result<std::string> path(fuse::NodeId face) const;
+  // The kernel looked this name up and got a view's own node, in the mount's numbers; and what it forgot of such nodes.
+  void shown(fuse::NodeId parent, std::string_view name, fuse::NodeId node);
+  void forgotten(fuse::NodeId node, std::uint64_t count);
   // The names whose dentries may keep the view's nodes alive.
   std::vector<Place> shown_by(ViewIndex view) const;
   // The face, if the view's engine's node is bound to one.
   std::optional<fuse::NodeId> face_of(ViewIndex view, fuse::NodeId node) const;
   void drop(ViewIndex view);
   std::size_t size() const;
+
+  // The kernel has one inode for a face, and lets or refuses by the last owner and mode that anybody was told: perhaps
+  // another view's. The faces are contested while that may refuse somebody other than root what is theirs.
+  using Time = std::chrono::steady_clock::time_point;
+  enum class Telling {
+    kTruth,
+    kStarting,   // contested, but what was told before may still be on its way
+    kContested,  // all may be told that they may do all; whether they may is judged by us
+  };
+  // `caller` is about to be told this.
+  Telling tell(fuse::NodeId face, const fuse::Attr& attr, std::uint32_t caller, Time now);
+  // Whether they may have been contested when the kernel let through what is asked now.
+  bool contested(Time now) const;
 
  private:
   struct Face {
@@ -75,8 +93,17 @@ class Faces {
     std::uint64_t lookups = 0;
     absl::flat_hash_map<ViewIndex, fuse::NodeId> bound;
     absl::flat_hash_map<std::string, Face*> children;
-    absl::flat_hash_map<std::string, ViewIndex> shown;
     absl::flat_hash_set<std::pair<std::string, ViewIndex>> apart;
+    struct Told {
+      std::size_t rights = 0;
+      Time when;
+    };
+    std::array<Told, 2> told;  // the last two that differ, the last first
+    Time user;                 // when somebody other than root was told
+  };
+  struct Shown {
+    Place place;
+    std::uint64_t lookups = 0;
   };
   const Face* find(fuse::NodeId id) const VELLUM_REQUIRES(mutex_);
   Face* find(fuse::NodeId id) VELLUM_REQUIRES(mutex_);
@@ -88,6 +115,9 @@ class Faces {
   std::uint64_t next_ VELLUM_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<Face>> faces_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::uint64_t, Face*> by_node_ VELLUM_GUARDED_BY(mutex_);  // outer(view, node)
+  Time contest_start_ VELLUM_GUARDED_BY(mutex_), contest_end_ VELLUM_GUARDED_BY(mutex_);
+  mutable Mutex shown_mutex_;  // each FORGET takes it
+  absl::flat_hash_map<std::uint64_t, Shown> shown_ VELLUM_GUARDED_BY(shown_mutex_);
 };
 
 }  // namespace vellum::views

@@ -1,6 +1,15 @@
 #include "views/markers.h"
 
+#include <fmt/format.h>
+
 namespace vellum::views {
+
+std::string default_work_dir(std::string_view upper) {
+  while (upper.ends_with('/')) upper.remove_suffix(1);
+  const auto slash = upper.rfind('/');
+  if (slash == std::string_view::npos) return "";
+  return fmt::format("{}/.{}.vellum-work", upper.substr(0, slash), upper.substr(slash + 1));
+}
 
 std::vector<std::string> split_layers(std::string_view text) {
   std::vector<std::string> layers;

@@ -19,6 +19,9 @@ struct Markers {
 // `environment` as in /proc/PID/environ. Nothing: neither LOWER nor UPPER is there with a value.
 std::optional<Markers> parse_markers(std::string_view environment, std::string_view prefix);
 
+// Where the work directory is if none is named: hidden beside upper. Empty: upper has no name.
+std::string default_work_dir(std::string_view upper);
+
 std::vector<std::string> split_layers(std::string_view text);
 std::string join_layers(const std::vector<std::string>& layers);
 

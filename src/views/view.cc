@@ -1,10 +1,14 @@
 #include "views/view.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 #include "base/log.h"
+#include "base/scope.h"
 #include "sys/file.h"
-#include "sys/mount_calls.h"
+#include "sys/walk.h"
 
 namespace vellum::views {
 namespace {
@@ -21,10 +25,18 @@ std::string tidy(std::string_view path) {
   return result;
 }
 
+std::string key_of(const sys::Place& place) { return fmt::format("{:x}:{:x}", place.device, place.ino); }
+
 // Many views share the process's descriptors.
 constexpr std::size_t kDirFds = 32;
 
 }  // namespace
+
+bool may_use(const View& view, const sys::ProcessIds& ids) {
+  return !view.identity ||
+         (ids.has_group(view.identity->gid) &&
+          std::ranges::all_of(view.identity->groups, [&](gid_t group) { return ids.has_group(group); }));
+}
 
 ViewTable::ViewTable(Settings settings, std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier)
     : settings_(std::move(settings)), make_notifier_(std::move(make_notifier)) {}
@@ -37,6 +49,10 @@ std::expected<void, std::string> ViewTable::open_original() {
   options.timeout_seconds = std::min(options.timeout_seconds, 1.0);
   auto engine = overlay::Overlay::create(options);
   if (!engine) return std::unexpected(engine.error());
+  const auto covered = sys::open(settings_.original.c_str(), O_PATH | O_DIRECTORY);
+  const auto place = covered ? sys::place_of(*covered) : fail(covered.error());
+  if (!place) return std::unexpected(place.error().message());
+  original_key_ = key_of(*place);
   auto view = std::make_shared<View>();
   view->engine = std::move(*engine);
   view->notifier = make_notifier_(kOriginal);
@@ -68,39 +84,64 @@ std::vector<ViewRef> ViewTable::all() const {
   return views;
 }
 
-// Opens a directory named by a marker, as the thread acts now. The engine gets it by its descriptor: what the path
-// leads to a moment later does not matter.
-Result<std::string> ViewTable::open_layer(const std::string& path, Opened& opened, std::string& key) const {
-  if (!path.starts_with('/')) return fail(EINVAL);
-  // The covered directory goes by our own descriptor; what a process names must not lead to any of those.
-  sys::UniqueFd fd = path == settings_.original ? TRY(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY))
-                                                : TRY(sys::open_without_magic(path.c_str(), O_RDONLY | O_DIRECTORY));
-  const sys::Statx st = TRY(sys::statx(fd, ""));
-  if (st.dev == device_.load()) return fail(ELOOP);  // by a symlink into the mount itself
-  key = fmt::format("{:x}:{:x}", st.dev, st.ino);
-  std::string by_fd = fd_path(fd);
-  opened.held.push_back(std::move(fd));
-  return by_fd;
+// Where a marker leads to, as the thread acts now. What it leads to a moment later does not matter: the engine gets the
+// layer by this descriptor. No step asks the mount, so that no worker waits for another.
+Result<ViewTable::Named> ViewTable::find_layer(const std::string& path) const {
+  if (path == settings_.original) return Named{.path = path, .fd = {}, .key = original_key_};
+  sys::UniqueFd fd = TRY(sys::walk_outside(path, device_.load()));
+  const std::string key = key_of(TRY(sys::place_of(fd)));
+  return Named{.path = tidy(path), .fd = std::move(fd), .key = key};
+}
+
+Result<ViewTable::Layers> ViewTable::find_layers(const Markers& markers, const ViewRef& around) const {
+  Layers layers;
+  const std::string below = settings_.mountpoint == "/" ? "/" : settings_.mountpoint + "/";
+  if (!markers.upper.empty()) {
+    if (tidy(markers.upper).starts_with(below)) return fail(ELOOP);  // asking the mount itself for a layer of the mount
+    layers.upper = TRY(find_layer(markers.upper));
+    layers.key = layers.upper->key;
+  }
+  layers.key += '|';
+  const auto add = [&](const std::string& path) -> Status {
+    layers.lowers.push_back(TRY(find_layer(path)));
+    layers.key += layers.lowers.back().key + ",";
+    return {};
+  };
+  for (const std::string& path : markers.lowers) {
+    const std::string wanted = tidy(path);
+    if (wanted == settings_.mountpoint) {
+      // What the process around this one sees: its layers, one by one.
+      for (const std::string& layer : around->stack) TRY(add(layer));
+    } else if (wanted.starts_with(below)) {
+      return fail(ELOOP);
+    } else {
+      TRY(add(wanted));
+    }
+  }
+  if (layers.lowers.empty()) TRY(add(settings_.original));
+  return layers;
+}
+
+Result<sys::UniqueFd> ViewTable::open_found(sys::FdRef found) const {
+  if (TRY(sys::place_of(found)).device == device_.load()) return fail(ELOOP);
+  return sys::reopen(found, O_RDONLY | O_DIRECTORY);
 }
 
 // By default beside upper, under a name that says whose it is, made with the rights of the process that wants the view.
 // Others may write to the directory around it: what they put in its place is not taken.
-Status ViewTable::open_work_dir(const Markers& markers, std::uint32_t uid, Opened& opened) const {
+Status ViewTable::open_work_dir(const Markers& markers, std::uint32_t uid, sys::FdRef upper, Opened& opened) const {
   opened.work_path = markers.work;
-  const bool chosen_here = markers.work.empty();
-  if (chosen_here) {
-    const std::string path = TRY(sys::real_path(opened.upper));
-    const auto slash = path.rfind('/');
-    if (slash + 1 >= path.size()) return fail(EINVAL);
-    opened.work_path = fmt::format("{}/.{}.vellum-work", path.substr(0, slash), path.substr(slash + 1));
-    if (auto made = sys::mkdir_path(opened.work_path.c_str(), 0700); !made && made.error() != EEXIST) {
-      return fail(made.error());
-    }
-  }
-  if (!opened.work_path.starts_with('/')) return fail(EINVAL);
-  const int flags = O_RDONLY | O_DIRECTORY | (chosen_here ? O_NOFOLLOW : 0);
-  sys::UniqueFd fd = TRY(sys::open_without_magic(opened.work_path.c_str(), flags));
-  if (chosen_here) {
+  sys::UniqueFd fd;
+  if (!markers.work.empty()) {
+    fd = TRY(open_found(TRY(sys::walk_outside(markers.work, device_.load()))));
+  } else {
+    opened.work_path = default_work_dir(TRY(sys::readlink(upper, fd_path(upper).c_str())));
+    const std::string name = opened.work_path.substr(opened.work_path.rfind('/') + 1);
+    if (name.empty()) return fail(EINVAL);
+    const sys::UniqueFd around = TRY(sys::openat(upper, "..", O_PATH | O_DIRECTORY));
+    if (TRY(sys::place_of(around)).device == device_.load()) return fail(ELOOP);
+    if (auto made = sys::mkdir(around, name.c_str(), 0700); !made && made.error() != EEXIST) return fail(made.error());
+    fd = TRY(open_found(TRY(sys::openat(around, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW))));
     const sys::Statx st = TRY(sys::statx(fd, ""));
     if (st.uid != uid || (st.mode & 022) != 0) return fail(EPERM);
   }
@@ -109,78 +150,81 @@ Status ViewTable::open_work_dir(const Markers& markers, std::uint32_t uid, Opene
   return {};
 }
 
-Result<ViewTable::Opened> ViewTable::open_layers(const Markers& markers, std::uint32_t uid,
-                                                 const std::function<Result<ViewRef>()>& around) const {
+Result<ViewTable::Opened> ViewTable::open_layers(const Layers& layers, const Markers& markers,
+                                                 std::uint32_t uid) const {
   Opened opened;
-  std::vector<std::string> lowers;
-  const std::string below = settings_.mountpoint == "/" ? "/" : settings_.mountpoint + "/";
-  for (const std::string& path : markers.lowers) {
-    const std::string wanted = tidy(path);
-    if (wanted == settings_.mountpoint) {
-      // What the process around this one sees: its layers, one by one.
-      const ViewRef outer = TRY(around());
-      lowers.insert(lowers.end(), outer->stack.begin(), outer->stack.end());
-    } else if (wanted.starts_with(below)) {
-      return fail(ELOOP);  // asking the mount itself for a layer of the mount
-    } else {
-      lowers.push_back(wanted);
-    }
+  const auto open = [&](const Named& layer) -> Result<std::string> {
+    opened.held.push_back(layer.fd ? TRY(open_found(layer.fd))
+                                   : TRY(sys::open(layer.path.c_str(), O_RDONLY | O_DIRECTORY)));
+    return fd_path(opened.held.back());
+  };
+  if (layers.upper) {
+    opened.upper = TRY(open(*layers.upper));
+    TRY(open_work_dir(markers, uid, layers.upper->fd, opened));
   }
-  if (lowers.empty()) lowers.push_back(settings_.original);
-  std::string key;
-  if (!markers.upper.empty()) {
-    if (tidy(markers.upper).starts_with(below)) return fail(ELOOP);
-    opened.upper = TRY(open_layer(markers.upper, opened, opened.upper_key));
-    TRY(open_work_dir(markers, uid, opened));
-    opened.stack.push_back(tidy(markers.upper));
-  }
-  opened.key = opened.upper_key + "|";
-  for (const std::string& path : lowers) {
-    opened.lowers.push_back(TRY(open_layer(path, opened, key)));
-    opened.stack.push_back(path);
-    opened.key += key + ",";
-  }
+  for (const Named& lower : layers.lowers) opened.lowers.push_back(TRY(open(lower)));
   return opened;
+}
+
+// Null: there is none.
+Result<ViewRef> ViewTable::known(const Layers& layers, const sys::ProcessIds& ids) const {
+  const ReadLock lock(mutex_);
+  if (const auto found = by_layers_.find(layers.rights); found != by_layers_.end()) return views_[found->second];
+  if (!layers.upper) return nullptr;
+  const auto found = by_upper_.find(layers.upper->key);
+  if (found == by_upper_.end()) return nullptr;
+  // One writes to an upper. It is the same view for who has more groups, but not for who has fewer.
+  const ViewRef& view = views_[found->second];
+  if (view->layers == layers.key && may_use(*view, ids)) return view;
+  return fail(EBUSY);
 }
 
 Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessIds& ids,
                                     const std::function<Result<ViewRef>()>& around) {
   // As itself the daemon does what root, or its own user, may do anyway.
   std::shared_ptr<const sys::Identity> identity;
-  if (ids.uid != sys::privileges().euid) {
+  if (ids.uid != self_) {
     identity =
         std::make_shared<const sys::Identity>(sys::Identity{.uid = ids.uid, .gid = ids.fsgid, .groups = ids.groups});
   }
   ViewRef outer;
-  const auto around_once = [&]() -> Result<ViewRef> { return outer ? Result<ViewRef>(outer) : fail(ELOOP); };
   for (const std::string& path : markers.lowers) {
     if (tidy(path) == settings_.mountpoint && !outer) outer = TRY(around());
   }
   TRY(sys::act_as(identity));
-  auto opened = open_layers(markers, ids.uid, around_once);
-  if (!opened) return fail(opened.error());
-  opened->key = fmt::format("{}|{}", ids.uid, opened->key);
+  Layers layers = TRY(find_layers(markers, outer));
+  layers.key = fmt::format("{}|{}", ids.uid, layers.key);
+  layers.rights =
+      identity ? fmt::format("{}|{}|{}", layers.key, identity->gid, fmt::join(identity->groups, ",")) : layers.key;
+  if (ViewRef view = known(layers, ids).value_or(nullptr)) return view;
 
-  const auto known = [&]() -> ViewRef {
-    const ReadLock lock(mutex_);
-    const auto found = by_layers_.find(opened->key);
-    return found == by_layers_.end() ? nullptr : views_[found->second];
-  };
-  if (ViewRef view = known()) return view;
-  const MutexLock alone(making_);
-  if (ViewRef view = known()) return view;
-  if (!opened->upper_key.empty()) {
-    const ReadLock lock(mutex_);
-    if (by_upper_.contains(opened->upper_key)) {
-      log::warning("{}: another view writes to it", markers.upper);
-      return fail(EBUSY);
-    }
+  if (layers.upper) {
+    // Who cannot write to an upper must not keep it from those who can, not even for a moment.
+    if (!layers.upper->fd) return fail(EBUSY);
+    TRY(sys::check_writable(layers.upper->fd));
   }
-  return make(markers, std::move(identity), ids.uid, std::move(*opened));
+  const std::string turn = layers.upper ? layers.upper->key : layers.rights;
+  {
+    std::unique_lock lock(making_mutex_);
+    making_done_.wait(lock, [&] { return !making_.contains(turn); });
+    making_.insert(turn);
+  }
+  const auto done = on_exit([&] {
+    {
+      const std::lock_guard lock(making_mutex_);
+      making_.erase(turn);
+    }
+    making_done_.notify_all();
+  });
+  auto view = known(layers, ids);
+  if (!view) log::warning("{}: another view writes to it", markers.upper);
+  if (!view || *view) return view;
+  return make(markers, std::move(identity), ids.uid, layers);
 }
 
 Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sys::Identity> identity,
-                                std::uint32_t uid, Opened opened) {
+                                std::uint32_t uid, const Layers& layers) {
+  const Opened opened = TRY(open_layers(layers, markers, uid));
   overlay::Options options = settings_.engine;
   options.lower_dirs = opened.lowers;
   options.upper_dir = opened.upper;
@@ -197,9 +241,11 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   auto view = std::make_shared<View>();
   view->uid = uid;
   view->identity = std::move(identity);
+  view->layers = layers.key;
   view->markers = markers;
   view->markers.work = opened.work_path;
-  view->stack = std::move(opened.stack);
+  if (layers.upper) view->stack.push_back(layers.upper->path);
+  for (const Named& lower : layers.lowers) view->stack.push_back(lower.path);
   view->engine = std::move(*engine);
   {
     const WriteLock lock(mutex_);
@@ -214,8 +260,8 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
     view->engine->set_workers(workers_.load());
     if (index == views_.size()) views_.emplace_back();
     views_[index] = view;
-    by_layers_[opened.key] = view->index;
-    if (!opened.upper_key.empty()) by_upper_[opened.upper_key] = view->index;
+    by_layers_[layers.rights] = view->index;
+    if (layers.upper) by_upper_[layers.upper->key] = view->index;
   }
   return view;
 }

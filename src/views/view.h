@@ -5,15 +5,20 @@
 // the mount covers, for everybody without a view; it is always there.
 // A view lives while a process, an open file or the kernel's cache refers to it, and as long as the idle time says.
 // Threads: safe. Errors: those of opening the layers as the process that names them; EBUSY for an upper that another
-// view writes to; EINVAL where the layers cannot be stacked (the log says why).
+// view writes to, also where that view uses the rights of a group that the process has not; ELOOP for layers in the
+// mount itself; EINVAL where the layers cannot be stacked (the log says why).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +40,7 @@ struct View {
   ViewIndex index = kOriginal;
   std::uint32_t uid = 0;
   std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
+  std::string layers;                             // what they are, and the uid
   Markers markers;                                // as the first process spelt them
   std::vector<std::string> stack;                 // paths of the layers, topmost first, to put another view on
   std::unique_ptr<fuse::Notifier> notifier;
@@ -44,6 +50,9 @@ struct View {
   std::chrono::steady_clock::time_point idle_since{};
 };
 using ViewRef = std::shared_ptr<View>;
+
+// Whether a process of the view's user could do all that the view may do on disk: it lends nobody a group.
+bool may_use(const View& view, const sys::ProcessIds& ids);
 
 class ViewTable {
  public:
@@ -75,27 +84,47 @@ class ViewTable {
   void destroy_all();
 
  private:
+  // A directory that a marker names.
+  struct Named {
+    std::string path;
+    sys::UniqueFd fd;  // O_PATH; none: the covered directory, which goes by our own descriptor
+    std::string key;   // what it is
+  };
+  struct Layers {
+    std::optional<Named> upper;
+    std::vector<Named> lowers;
+    std::string key;     // what they are, and the uid
+    std::string rights;  // the same with the groups
+  };
   struct Opened {
     std::vector<sys::UniqueFd> held;
-    std::vector<std::string> lowers, stack;
-    std::string upper, work, key, upper_key;  // upper, work: by descriptor
+    std::vector<std::string> lowers;  // these three by descriptor
+    std::string upper, work;
     std::string work_path;
   };
-  Result<Opened> open_layers(const Markers& markers, std::uint32_t uid,
-                             const std::function<Result<ViewRef>()>& around) const;
-  Result<std::string> open_layer(const std::string& path, Opened& opened, std::string& key) const;
-  Status open_work_dir(const Markers& markers, std::uint32_t uid, Opened& opened) const;
+  Result<Layers> find_layers(const Markers& markers, const ViewRef& around) const;
+  Result<Named> find_layer(const std::string& path) const;
+  Result<sys::UniqueFd> open_found(sys::FdRef found) const;
+  Result<Opened> open_layers(const Layers& layers, const Markers& markers, std::uint32_t uid) const;
+  Status open_work_dir(const Markers& markers, std::uint32_t uid, sys::FdRef upper, Opened& opened) const;
+  Result<ViewRef> known(const Layers& layers, const sys::ProcessIds& ids) const;
   Result<ViewRef> make(const Markers& markers, std::shared_ptr<const sys::Identity> identity, std::uint32_t uid,
-                       Opened opened);
+                       const Layers& layers);
 
   const Settings settings_;
   const std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier_;
+  const std::uint32_t self_ = sys::privileges().euid;
   ViewRef original_;
+  std::string original_key_;
   fuse::Connection connection_;
   std::atomic<unsigned> workers_{1};
   std::atomic<dev_t> device_{0};
 
-  Mutex making_;  // before mutex_: one view is made at a time
+  // What is being made right now, by upper or, without one, by key. Who wants the same waits for it, and nobody else.
+  // A leaf.
+  std::mutex making_mutex_;
+  std::condition_variable making_done_;
+  absl::flat_hash_set<std::string> making_;
   mutable SharedMutex mutex_;
   std::vector<ViewRef> views_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, ViewIndex> by_layers_ VELLUM_GUARDED_BY(mutex_);

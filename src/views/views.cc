@@ -2,7 +2,9 @@
 #include "views/views.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +17,12 @@ namespace vellum::views {
 
 using fuse::HandleId;
 using fuse::NodeId;
+
+namespace {
+
+constexpr std::chrono::milliseconds kUntilToldHasArrived{10};
+
+}  // namespace
 
 // What an engine tells the kernel, in the numbers that the kernel knows.
 class Views::ViewNotifier final : public fuse::Notifier {
@@ -112,42 +120,80 @@ Result<NodeId> Views::bound(const ViewRef& view, NodeId face) {
 }
 
 Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId node) {
-  Where at;
-  at.face = is_face(node);
+  Where at{.view = nullptr, .node = {}, .face = is_face(node), .asked = node, .uid = caller.uid};
   at.view = at.face ? TRY(resolver_.view_of(caller)) : table_.at(view_of(node));
   if (!at.view) return fail(ESTALE);
   TRY(sys::act_as(at.view->identity));
-  // The kernel has one inode for a face, and may just have judged by what another view's says. In the covered directory
-  // nobody but its layer's file system would notice.
-  if (at.face && at.view->index == kOriginal && self_ == 0 && caller.uid != 0) TRY(act_as_caller(caller));
+  if (layer_judges(at)) {
+    TRY(act_as_caller(caller));
+    // A working directory may come from another view, where the caller needed no right to what is above it here.
+    if (node != NodeId::kRoot) TRY(walk_to(node));
+  }
   at.node = at.face ? TRY(bound(at.view, node)) : inner(node);
   return at;
 }
 
+// The covered directory's own of that path, as the thread acts now.
+Result<sys::UniqueFd> Views::walk_to(NodeId face) const {
+  if (face == NodeId::kRoot) return sys::reopen(original_, O_PATH | O_DIRECTORY);
+  return sys::open_beneath(original_, TRY(faces_.path(face)), O_PATH | O_DIRECTORY);
+}
+
+Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId directory, int rights) {
+  Where at = TRY(where(caller, directory));
+  if (at.face && caller.uid != 0) TRY(judge(caller, at, rights));
+  return at;
+}
+
+namespace {
+
+sys::Identity identity_of(const fuse::Caller& caller) {
+  sys::Identity who{.uid = caller.uid, .gid = caller.gid, .groups = {}};  // without a process to ask, no groups
+  if (caller.pid == 0) return who;
+  if (auto ids = sys::process_ids(static_cast<pid_t>(caller.pid))) who.groups = std::move(ids->groups);
+  return who;
+}
+
+bool mode_allows(const fuse::Attr& attr, const sys::Identity& who, int rights) {
+  const bool group = attr.gid == who.gid || std::ranges::find(who.groups, attr.gid) != who.groups.end();
+  const unsigned shift = attr.uid == who.uid ? 6 : group ? 3 : 0;
+  return (static_cast<unsigned>(rights) & ~(attr.mode >> shift)) == 0;
+}
+
+}  // namespace
+
+// Where the kernel may have judged a face by what another view's says. An engine lists a directory that it has open,
+// and brings one into upper to write to it: neither would be refused by a layer.
+Status Views::judge(const fuse::Caller& caller, const Where& at, int rights) const {
+  if (layer_judges(at)) {
+    if ((rights & R_OK) != 0) TRY(sys::reopen(TRY(walk_to(at.asked)), O_RDONLY | O_DIRECTORY));
+    return {};
+  }
+  const bool others = at.view->index == kOriginal && caller.uid != self_;
+  if (!others && !faces_.contested(std::chrono::steady_clock::now())) return {};
+  const fuse::AttrReply reply = TRY(at->getattr(caller, at.node, {}));
+  const bool allowed = mode_allows(reply.attr, at.view->identity ? *at.view->identity : identity_of(caller), rights);
+  return allowed ? Status{} : fail(EACCES);
+}
+
 Status Views::act_as_caller(const fuse::Caller& caller) {
-  const auto ids = sys::process_ids(static_cast<pid_t>(caller.pid));
-  std::vector<gid_t> groups;
-  if (caller.pid != 0 && ids) groups = ids->groups;  // without a process to ask, none
-  return sys::act_as(std::make_shared<const sys::Identity>(
-      sys::Identity{.uid = caller.uid, .gid = caller.gid, .groups = std::move(groups)}));
+  return sys::act_as(std::make_shared<const sys::Identity>(identity_of(caller)));
 }
 
 Result<Views::Where> Views::where(NodeId node, HandleId handle) {
-  Where at;
-  at.face = is_face(node);
-  at.view = table_.at(view_of(handle));
+  Where at{.view = table_.at(view_of(handle)), .node = {}, .face = is_face(node), .asked = node};
   if (!at.view) return fail(EBADF);
   TRY(sys::act_as(at.view->identity));
-  if (at.face) {
-    at.node = TRY(bound(at.view, node));
-  } else {
-    at.node = inner(node);
-  }
+  at.node = at.face ? TRY(bound(at.view, node)) : inner(node);
   return at;
 }
 
 Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId node, std::optional<HandleId> handle) {
-  return handle ? where(node, *handle) : where(caller, node);
+  if (!handle) return where(caller, node);
+  Where at = TRY(where(node, *handle));
+  at.uid = caller.uid;
+  if (layer_judges(at)) TRY(act_as_caller(caller));
+  return at;
 }
 
 // --- Answers
@@ -175,16 +221,46 @@ fuse::Entry Views::show(const Where& parent, NodeId outer_parent, std::string_vi
     release_all(released);
     if (face) {
       entry.node = *face;
+      entry.attr = told(*face, entry.attr, parent.uid);
       entry.attr_valid = {};
       return entry;
     }
   }
-  faces_.shown(outer_parent, name, parent.view->index);
-  return show_own(parent.view, entry);
+  entry = show_own(parent.view, entry);
+  // To let go of a view whose names the kernel still has. That of the covered directory stays.
+  if (parent.view->index != kOriginal) faces_.shown(outer_parent, name, entry.node);
+  return entry;
+}
+
+// What differs between views must refuse nobody what is theirs: while it might, the kernel is told that all may do all,
+// and judge() does what it does otherwise.
+fuse::Attr Views::told(NodeId face, fuse::Attr attr, std::uint32_t caller) {
+  if (faces_.tell(face, attr, caller, std::chrono::steady_clock::now()) != Faces::Telling::kTruth) {
+    attr.mode |= S_IRWXU | S_IRWXG | S_IRWXO;
+  }
+  return attr;
+}
+
+// The answer by which the kernel lets through or refuses what comes next. If it takes in an answer to somebody else in
+// between (fuse_change_attributes drops what was asked for before), that counts; so when the first of those who differ
+// comes in, it is sent back to the start of its path once (ESTALE), after all that was said before has arrived.
+Result<fuse::AttrReply> Views::answer(const Where& at, fuse::AttrReply reply) {
+  if (!at.face) return reply;
+  const auto telling = faces_.tell(at.asked, reply.attr, at.uid, std::chrono::steady_clock::now());
+  if (telling == Faces::Telling::kStarting && at.uid != 0) {
+    std::this_thread::sleep_for(kUntilToldHasArrived);
+    return fail(ESTALE);
+  }
+  if (telling != Faces::Telling::kTruth) reply.attr.mode |= S_IRWXU | S_IRWXG | S_IRWXO;
+  reply.valid = {};
+  return reply;
 }
 
 fuse::AttrReply Views::show(const Where& at, fuse::AttrReply reply) {
-  if (at.face) reply.valid = {};
+  if (at.face) {
+    reply.attr = told(at.asked, reply.attr, at.uid);
+    reply.valid = {};
+  }
   return reply;
 }
 
@@ -201,7 +277,7 @@ fuse::OpenReply Views::show(const Where& at, fuse::OpenReply reply) {
 }
 
 Result<fuse::Entry> Views::lookup(const fuse::Caller& caller, NodeId parent, std::string_view name) {
-  const Where at = TRY(where(caller, parent));
+  const Where at = TRY(where(caller, parent, X_OK));
   return show(at, parent, name, TRY(at->lookup(caller, at.node, name)));
 }
 
@@ -215,6 +291,7 @@ void Views::forget(NodeId node, std::uint64_t count) {
   const ViewRef view = table_.at(view_of(node));
   if (!view) return;
   view->engine->forget(inner(node), count);
+  if (view->index != kOriginal) faces_.forgotten(node, count);
   view->known.fetch_sub(static_cast<std::int64_t>(count), std::memory_order_relaxed);
 }
 
@@ -223,13 +300,12 @@ void Views::forget(NodeId node, std::uint64_t count) {
 Result<std::string> Views::list(const fuse::Caller& caller, std::string_view from) {
   unsigned first = 0;
   std::from_chars(from.data(), from.data() + from.size(), first);
-  const std::uint32_t self = sys::privileges().euid;
   const auto processes = resolver_.processes();
   std::string text;
   constexpr std::size_t kMost = 60000;  // an attribute holds 64 KiB
   for (const ViewRef& view : table_.all()) {
     if (view->index < first) continue;
-    if (caller.uid != 0 && caller.uid != self && view->uid != caller.uid) continue;
+    if (caller.uid != 0 && caller.uid != self_ && view->uid != caller.uid) continue;
     const overlay::OverlayStats stats = view->engine->stats();
     nlohmann::ordered_json json = {{"view", view->index},
                                    {"uid", view->uid},

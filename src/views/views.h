@@ -112,6 +112,8 @@ class Views final : public fuse::Filesystem {
     ViewRef view;
     fuse::NodeId node;
     bool face = false;
+    fuse::NodeId asked = fuse::NodeId::kNone;  // the node as the kernel names it
+    std::uint32_t uid = 0;                     // of the caller
     overlay::Overlay* operator->() const { return view->engine.get(); }
   };
   Views(Settings settings, sys::UniqueFd original);
@@ -119,8 +121,18 @@ class Views final : public fuse::Filesystem {
   Result<Where> where(const fuse::Caller& caller, fuse::NodeId node);
   Result<Where> where(fuse::NodeId node, fuse::HandleId handle);
   Result<Where> where(const fuse::Caller& caller, fuse::NodeId node, std::optional<fuse::HandleId> handle);
+  // The same for what takes rights to a directory (R_OK, W_OK, X_OK), which the kernel may have misjudged at a face.
+  Result<Where> where(const fuse::Caller& caller, fuse::NodeId directory, int rights);
   Result<fuse::NodeId> bound(const ViewRef& view, fuse::NodeId face);
+  // Whether the file system of the covered directory judges what this caller does at a face.
+  bool layer_judges(const Where& at) const {
+    return at.face && at.view->index == kOriginal && self_ == 0 && at.uid != 0;
+  }
   static Status act_as_caller(const fuse::Caller& caller);
+  Result<sys::UniqueFd> walk_to(fuse::NodeId face) const;
+  Status judge(const fuse::Caller& caller, const Where& at, int rights) const;
+  fuse::Attr told(fuse::NodeId face, fuse::Attr attr, std::uint32_t caller);
+  Result<fuse::AttrReply> answer(const Where& at, fuse::AttrReply reply);
   // The engine's answer as the kernel gets it.
   fuse::Entry show(const Where& parent, fuse::NodeId outer_parent, std::string_view name, fuse::Entry entry);
   fuse::Entry show_own(const ViewRef& view, fuse::Entry entry);

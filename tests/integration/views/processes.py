@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 
+from files import read, write
+
 
 def die(text):
     print(text)
@@ -21,16 +23,6 @@ def die(text):
 def equal(what, got, wanted):
     if got != wanted:
         die(f"{what}: got {got!r}, expected {wanted!r}")
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def read(path):
-    with open(path) as file:
-        return file.read()
 
 
 def in_view(mount, name, rounds):

@@ -39,6 +39,20 @@ check "the original's permissions hold in her view" refused "Permission denied" 
 check "procfs as a layer shows her nothing of root's" refused "" alice WRAPPER_LOWER=/proc cat "$tree/1/maps"
 check "or its environment" refused "" alice WRAPPER_LOWER=/proc cat "$tree/1/environ"
 check "a setuid program does not take her view" says original alice WRAPPER_LOWER=$room/alice/low "$room/suidcat" "$tree/f"
+install -g 1003 -m 2755 /bin/cat "$room/sgidcat"
+check "nor does a setgid program" says original alice WRAPPER_LOWER=$room/alice/low "$room/sgidcat" "$tree/f"
+lends_no_group() {
+  setpriv --reuid 1001 --regid 1001 --groups 1003 env WRAPPER_UPPER=$room/alice/up2 sh -c "exec sleep 5 3< $tree/f" &
+  local first=$! status
+  sleep 0.5
+  refused "busy" alice WRAPPER_UPPER=$room/alice/up2 cat "$tree/f"
+  status=$?
+  as 1001 env WRAPPER_LOWER=$room/alice/low cat "$tree/f" || status=$?
+  kill $first
+  wait $first
+  return $status
+}
+check "a view lends nobody a group" lends_no_group
 check "nor does root below her shell" says original \
   env WRAPPER_LOWER=$room/alice/low setpriv --reuid 1001 --regid 1001 --clear-groups --inh-caps=-all "$room/suidcat" "$tree/f"
 check "another user does not write to her upper" refused "" as 1002 env WRAPPER_UPPER=$room/alice/up sh -c "echo bob > $tree/new"

@@ -6,19 +6,11 @@ import mmap
 import os
 import sys
 
+from files import read, write
+
 os.chdir(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, AT_SYMLINK_FOLLOW, NOREPLACE, EXCHANGE = -100, 0x400, 1, 2
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def read(path):
-    with open(path) as file:
-        return file.read()
 
 
 os.mkdir("room")

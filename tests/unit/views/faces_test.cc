@@ -80,6 +80,68 @@ TEST(Faces, ANameApartIsTheViewsOwn) {
   EXPECT_TRUE(faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released));
 }
 
+TEST(Faces, RememberWhatTheyShowUntilTheKernelForgetsIt) {
+  Faces faces(1);
+  const NodeId a = outer(ViewIndex{1}, NodeId{10}), b = outer(ViewIndex{2}, NodeId{10});
+  faces.shown(NodeId::kRoot, "f", a);
+  faces.shown(NodeId::kRoot, "f", a);
+  faces.shown(NodeId::kRoot, "g", b);
+  EXPECT_EQ(faces.shown_by(1).size(), 1U);
+  faces.forgotten(a, 1);
+  EXPECT_EQ(faces.shown_by(1).size(), 1U);
+  faces.forgotten(a, 1);
+  EXPECT_TRUE(faces.shown_by(1).empty());
+  EXPECT_EQ(faces.shown_by(2).size(), 1U);
+  faces.drop(2);
+  EXPECT_TRUE(faces.shown_by(2).empty());
+}
+
+class Contest : public ::testing::Test {
+ protected:
+  Faces::Telling tell(std::uint32_t owner, std::uint32_t mode, std::uint32_t caller) {
+    fuse::Attr attr;
+    attr.mode = S_IFDIR | mode;
+    attr.uid = attr.gid = owner;
+    return faces_.tell(NodeId::kRoot, attr, caller, now_);
+  }
+  void pass(int milliseconds) { now_ += std::chrono::milliseconds(milliseconds); }
+  Faces faces_{1};
+  Faces::Time now_ = std::chrono::steady_clock::now();
+};
+
+TEST_F(Contest, BeginsWhenUsersAreToldDifferentThings) {
+  EXPECT_EQ(tell(1001, 0700, 1001), Faces::Telling::kTruth);
+  EXPECT_FALSE(faces_.contested(now_));
+  pass(100);
+  EXPECT_EQ(tell(1002, 0700, 1002), Faces::Telling::kStarting);
+  pass(20);
+  EXPECT_EQ(tell(1001, 0700, 1001), Faces::Telling::kContested);
+  EXPECT_TRUE(faces_.contested(now_));
+}
+
+TEST_F(Contest, EndsWhenOneIsAlone) {
+  tell(1001, 0700, 1001);
+  tell(1002, 0700, 1002);
+  pass(1500);
+  EXPECT_EQ(tell(1001, 0700, 1001), Faces::Telling::kTruth);
+  EXPECT_TRUE(faces_.contested(now_));  // what was let through before may still be on its way
+  pass(1500);
+  EXPECT_FALSE(faces_.contested(now_));
+}
+
+TEST_F(Contest, IsNoneBetweenViewsOfOneOwnerOrOfRoot) {
+  tell(1001, 0755, 1001);
+  EXPECT_EQ(tell(1001, 0700, 1001), Faces::Telling::kTruth);
+  pass(5000);
+  tell(0, 0755, 0);
+  EXPECT_EQ(tell(0, 0700, 0), Faces::Telling::kTruth);
+}
+
+TEST_F(Contest, IsOneBetweenWithAndWithoutAView) {
+  tell(0, 0755, 1001);
+  EXPECT_NE(tell(1001, 0755, 1001), Faces::Telling::kTruth);
+}
+
 TEST(Numbers, ComeBackAsTheyWent) {
   const NodeId node{0x0000'1234'5678'9abc};
   EXPECT_EQ(inner(outer(ViewIndex{77}, node)), node);
