@@ -89,10 +89,6 @@ Result<UniqueFd> open(const char* path, int flags, mode_t mode) {
   return owned(retry([&] { return ::open(path, flags | O_CLOEXEC, mode); }));
 }
 
-Result<UniqueFd> open_without_magic(const char* path, int flags) {
-  return open_resolving(FdRef(AT_FDCWD), path, flags, RESOLVE_NO_MAGICLINKS);
-}
-
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode) {
   return owned(retry([&] { return ::openat(dir.raw(), name, flags | O_CLOEXEC | O_NOFOLLOW, mode); }));
 }
@@ -148,7 +144,6 @@ Result<std::uint64_t> fs_id(FdRef fd) {
 }
 
 Status mkdir(FdRef dir, const char* name, mode_t mode) { return status(::mkdirat(dir.raw(), name, mode)); }
-Status mkdir_path(const char* path, mode_t mode) { return status(::mkdir(path, mode)); }
 
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev) {
   return status(::mknodat(dir.raw(), name, mode, dev));

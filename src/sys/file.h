@@ -36,8 +36,6 @@ struct Statx {
 // Opening.
 Result<UniqueFd> open(const char* path, int flags, mode_t mode = 0);
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode = 0);
-// As open(), through symlinks but through no magic link of /proc, which would lead to descriptors of this process.
-Result<UniqueFd> open_without_magic(const char* path, int flags);
 // Several components, relative, resolved beneath `root` and through no symlink. Paths beyond PATH_MAX work.
 Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags);
 // A new open file description of the file behind `fd` (which may be O_PATH).
@@ -53,7 +51,6 @@ Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
 
 // Making and removing entries.
 Status mkdir(FdRef dir, const char* name, mode_t mode);
-Status mkdir_path(const char* path, mode_t mode);  // follows symlinks on the way
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev);
 Status symlink(const char* target, FdRef dir, const char* name);
 Status link(FdRef old_dir, const char* old_name, FdRef dir, const char* name);
