@@ -106,6 +106,15 @@ std::string unescape(std::string_view value) {
   return plain;
 }
 
+std::string escape(std::string_view path) {
+  std::string text;
+  for (const char c : path) {
+    if (c == ',' || c == ':' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text;
+}
+
 Parsed<std::uint32_t> parse_u32(std::string_view text) {
   std::uint32_t value = 0;
   if (!parse_whole(text, value)) return std::unexpected("expected a whole number from 0 to 4294967295");

@@ -36,6 +36,8 @@ std::vector<OptionText> split_options(std::string_view list);
 std::vector<std::string> split_paths(std::string_view value);
 
 std::string unescape(std::string_view value);
+// A path as one of a list of paths in an option: the other way round.
+std::string escape(std::string_view path);
 
 Parsed<std::uint32_t> parse_u32(std::string_view text);
 // 0 or 1, and the words no/yes, off/on, false/true.

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/result.h"
+#include "cli/option_text.h"
 #include "cli/views_list.h"
 #include "sys/file.h"
 #include "sys/mount_calls.h"
@@ -111,14 +112,6 @@ int run_in_namespace(const RunCommand& run) {
   if (const Status entered = sys::enter_own_namespaces(); !entered) {
     return refuse(fmt::format("cannot make a mount namespace: {}", entered.error().message()));
   }
-  const auto escape = [](const std::string& path) {
-    std::string text;
-    for (const char c : path) {
-      if (c == ',' || c == ':' || c == '\\') text += '\\';
-      text += c;
-    }
-    return text;
-  };
   std::string lowers;
   for (const std::string& lower : run.lowers) lowers += (lowers.empty() ? "" : ":") + escape(lower);
   std::string options = "lowerdir=" + (lowers.empty() ? escape(run.at) : lowers);

@@ -49,6 +49,13 @@ TEST(SplitPaths, SplitsAtUnescapedColons) {
   EXPECT_THAT(split_paths("/a::/b:"), ElementsAre("/a", "", "/b", ""));
 }
 
+TEST(Escape, ComesBackThroughAList) {
+  const std::string path = R"(/a,b:c\d e)";
+  const auto options = split_options("lowerdir=" + escape(path) + ":/x,ro");
+  ASSERT_EQ(options.size(), 2u);
+  EXPECT_EQ(split_paths(options[0].value), (std::vector<std::string>{path, "/x"}));
+}
+
 TEST(Unescape, KnowsOctalAsInFstab) {
   EXPECT_EQ(unescape(R"(/a\040b\054\072)"), "/a b,:");
   EXPECT_EQ(unescape(R"(/a\04)"), "/a04");
