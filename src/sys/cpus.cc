@@ -54,6 +54,15 @@ Result<unsigned> possible_cpus() {
 
 Result<std::vector<unsigned>> online_cpus() { return read_cpu_list("/sys/devices/system/cpu/online"); }
 
+unsigned allowed_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  // More CPUs than the set has room for: the call fails; some parallelism is better than none.
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  const int count = CPU_COUNT(&set);
+  return count > 0 ? static_cast<unsigned>(count) : 1;
+}
+
 Status stay_on_cpu(unsigned cpu) {
   const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(cpu + 1), [](cpu_set_t* s) { CPU_FREE(s); });
   if (!set) return fail(ENOMEM);

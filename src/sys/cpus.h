@@ -10,6 +10,8 @@ namespace vellum::sys {
 // How many CPUs the kernel has prepared for, as it counts them (those that may be plugged in later, too).
 Result<unsigned> possible_cpus();
 Result<std::vector<unsigned>> online_cpus();
+// How many of them this process may run on; at least 1.
+unsigned allowed_cpus();
 // The calling thread runs nowhere else any more. EINVAL: not allowed there, or no such CPU.
 Status stay_on_cpu(unsigned cpu);
 

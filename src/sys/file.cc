@@ -145,6 +145,8 @@ Result<std::uint64_t> fs_id(FdRef fd) {
 
 Status mkdir(FdRef dir, const char* name, mode_t mode) { return status(::mkdirat(dir.raw(), name, mode)); }
 
+Status mkdir_path(const char* path, mode_t mode) { return status(::mkdir(path, mode)); }
+
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev) {
   return status(::mknodat(dir.raw(), name, mode, dev));
 }
@@ -200,6 +202,12 @@ Status utimens(FdRef dir, const char* name, const timespec& atime, const timespe
 
 Status truncate(FdRef fd, std::uint64_t size) {
   return status(retry([&] { return ::ftruncate(fd.raw(), static_cast<off_t>(size)); }));
+}
+
+Result<std::size_t> read_some(FdRef fd, std::span<std::byte> out) {
+  const ssize_t n = retry([&] { return ::read(fd.raw(), out.data(), out.size()); });
+  if (n < 0) return fail_errno();
+  return static_cast<std::size_t>(n);
 }
 
 Result<std::uint64_t> file_size(FdRef fd) {

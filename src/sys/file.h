@@ -51,6 +51,7 @@ Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
 
 // Making and removing entries.
 Status mkdir(FdRef dir, const char* name, mode_t mode);
+Status mkdir_path(const char* path, mode_t mode);  // follows symlinks on the way
 Status mknod(FdRef dir, const char* name, mode_t mode, dev_t dev);
 Status symlink(const char* target, FdRef dir, const char* name);
 Status link(FdRef old_dir, const char* old_name, FdRef dir, const char* name);
@@ -67,6 +68,8 @@ Status utimens(FdRef dir, const char* name, const timespec& atime, const timespe
 Status truncate(FdRef fd, std::uint64_t size);
 
 // Contents.
+// From where the file stands; pipes too. 0 at the end.
+Result<std::size_t> read_some(FdRef fd, std::span<std::byte> out);
 Result<std::uint64_t> file_size(FdRef fd);
 Result<std::size_t> pread(FdRef fd, std::span<std::byte> out, std::uint64_t offset);
 Result<std::size_t> pwrite(FdRef fd, std::span<const std::byte> bytes, std::uint64_t offset);

@@ -103,6 +103,8 @@ Status write_all(FdRef pipe, std::string_view bytes) {
   return {};
 }
 
+bool is_terminal(FdRef fd) { return ::isatty(fd.raw()) == 1; }
+
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno();

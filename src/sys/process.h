@@ -36,6 +36,7 @@ std::string read_to_end(FdRef pipe, std::size_t limit);
 // Up to the next newline, which is left out.
 std::string read_line(FdRef pipe, std::size_t limit);
 Status write_all(FdRef pipe, std::string_view bytes);
+bool is_terminal(FdRef fd);
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe();  // read end, write end; closed on exec
 
 // For a supervisor. Orphans below this process become its children.
