@@ -5,14 +5,14 @@ set -euo pipefail
 
 build_packages=(
   make cmake ninja-build g++ ccache pkg-config git ca-certificates
-  libfmt-dev libspdlog-dev libcli11-dev libabsl-dev nlohmann-json3-dev liburing-dev
+  libfmt-dev libspdlog-dev libcli11-dev libabsl-dev nlohmann-json3-dev liburing-dev libssl-dev libxxhash-dev
   libgtest-dev libgmock-dev libacl1-dev libbenchmark-dev
   fuse3 attr dpkg-dev
 )
 test_packages=(
   clang-19 clang-tidy-19 libclang-rt-19-dev clang-format
   fuse-overlayfs buildah debootstrap sqlite3 libsqlite3-dev rsync stress-ng
-  acl libcap2-bin uidmap squashfs-tools xfsprogs btrfs-progs e2fsprogs
+  acl libcap2-bin uidmap squashfs-tools xfsprogs btrfs-progs e2fsprogs erofs-utils
   tar file python3 util-linux man-db
 )
 bench_packages=(fuse-overlayfs unionfs-fuse gnuplot-nox)

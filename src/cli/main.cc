@@ -13,6 +13,9 @@
 #include <vector>
 
 #include "cli/fuse_overlayfs_main.h"
+#include "cli/image_main.h"
+#include "cli/image_mount.h"
+#include "cli/mkcomposefs_main.h"
 #include "cli/stats_main.h"
 #include "cli/version.h"
 #include "cli/views_list.h"
@@ -28,6 +31,9 @@ namespace {
 constexpr std::array<std::string_view, 4> kOverlayNames{"fuse-overlayfs", "mount.fuse-overlayfs", "mount.vellum",
                                                         "mount.fuse.vellum"};
 
+// The helper of mount -t composefs.
+constexpr std::string_view kImageMountName = "mount.composefs";
+
 std::string base_name(std::string_view path) { return std::string(path.substr(path.rfind('/') + 1)); }
 
 int vellum_main(const std::vector<std::string>& arguments) {
@@ -36,11 +42,18 @@ int vellum_main(const std::vector<std::string>& arguments) {
     return fuse_overlayfs_main("vellum overlay", std::span(arguments).subspan(1));
   }
 
+  if (arguments.size() >= 2 && arguments[0] == "image" && arguments[1] == "mount") {
+    return image_mount_main("vellum image mount", std::span(arguments).subspan(2));
+  }
+  if (!arguments.empty() && arguments.front() == "image")
+    return image_main(std::vector<std::string>(arguments.begin() + 1, arguments.end()));
+
   CLI::App app("vellum: union file systems in user space", "vellum");
   app.require_subcommand(1);
   app.set_version_flag("-V,--version", "vellum " + vellum_version());
   app.footer("The same binary called as fuse-overlayfs takes fuse-overlayfs's command line.\nSee vellum(1).");
   app.add_subcommand("overlay", "Mount layers as one tree; same options as fuse-overlayfs (vellum overlay --help)");
+  app.add_subcommand("image", "Make, look into, compare, check and mount images of trees (vellum image --help)");
   StatsCommand stats;
   CLI::App* stats_app = app.add_subcommand("stats", "Show the counters of a running mount");
   stats_app->add_option("MOUNT", stats.mountpoint, "the mount's root directory")->required();
@@ -117,6 +130,10 @@ int main(int argc, char** argv) {
     const std::string name = words.empty() ? "vellum" : base_name(words.front());
     const std::vector<std::string> arguments(words.begin() + (words.empty() ? 0 : 1), words.end());
     if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
+    if (name == kImageMountName) return image_mount_main(name, arguments);
+    if (name == "mkcomposefs") return mkcomposefs_main(name, arguments);
+    if (name == "composefs-info") return composefs_info_main(name, arguments);
+    if (name == "composefs-dump") return composefs_dump_main(name, arguments);
     return vellum_main(arguments);
   } catch (const std::exception& error) {  // out of memory: no work is under way that could be saved
     std::fputs(error.what(), stderr);

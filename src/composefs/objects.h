@@ -1,0 +1,77 @@
+// The object directories of a mount that serves content itself: opens the object behind a file of the image, and
+// checks it before anybody reads a byte.
+//
+// Checking. The kernel is asked for the object's fs-verity digest; where it has none, the digest is computed from the
+// content, once: the verdict holds for that identity (device, inode, size, mtime, ctime). What fs-verity protects
+// cannot change afterwards; for the rest the check is as good as the object directory's permissions.
+// Objects are found beneath the directories, through no symlink, in the order given.
+// Threads: safe. Errors: EIO for whatever is wrong with an object, with a line in the log that says what.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "composefs/verity.h"
+#include "sys/fd.h"
+#include "sys/file.h"
+
+namespace vellum::composefs {
+
+// What an image says of a file's content. Views into the image.
+struct ObjectName {
+  std::string_view path;  // relative to an object directory
+  std::uint64_t size = 0;
+  std::optional<Digest> digest;  // which the image says it has
+};
+
+// Reads what the image's overlay xattrs say. EIO: they are malformed.
+Result<ObjectName> parse_object_name(std::string_view redirect, std::string_view metacopy, std::uint64_t size);
+
+enum class Verify {
+  kNo,
+  kTry,      // files for which the image has a digest
+  kRequire,  // and no others are handed out
+};
+
+class Objects {
+ public:
+  Objects(std::vector<sys::UniqueFd> directories, Verify verify);
+
+  Result<sys::UniqueFd> open(const ObjectName& object);
+  // One that open() gave earlier, before it is handed out again: it may have changed.
+  Status recheck(const ObjectName& object, sys::FdRef file);
+  // How many objects were read from end to end for a digest.
+  std::uint64_t measured() const;
+
+ private:
+  struct Identity {
+    std::uint64_t dev = 0, ino = 0, size = 0;
+    std::int64_t mtime = 0, ctime = 0;
+    std::int64_t mtime_nsec = 0, ctime_nsec = 0;
+    std::uint8_t digest_size = 0;  // which hash it is the verdict of
+    friend bool operator==(const Identity&, const Identity&) = default;
+  };
+  struct IdentityHash {
+    std::size_t operator()(const Identity& identity) const {
+      return static_cast<std::size_t>((identity.ino * 0x9e3779b97f4a7c15ULL) ^ identity.dev ^
+                                      static_cast<std::uint64_t>(identity.ctime_nsec));
+    }
+  };
+  static Identity identity_of(const sys::Statx& st, std::uint8_t digest_size);
+  Result<sys::UniqueFd> find(const ObjectName& object) const;
+  Status check(const ObjectName& object, sys::FdRef file);
+  Status check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st);
+
+  const std::vector<sys::UniqueFd> directories_;
+  const Verify verify_;
+  mutable Mutex mutex_;
+  std::unordered_map<Identity, Digest, IdentityHash> verdicts_ VELLUM_GUARDED_BY(mutex_);
+  std::uint64_t measured_ VELLUM_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace vellum::composefs
