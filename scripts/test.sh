@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 jobs=${JOBS:-$(nproc)}
-fuzz_seconds=${FUZZ_SECONDS:-20}
+fuzz_seconds=${FUZZ_SECONDS:-12}
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(release asan-ubsan tsan clang fuzz package)
 
@@ -40,7 +40,7 @@ run_ctest() { # PRESET ARGS... (build_dir: where the tests are, if not in the pr
 # runs on kernel overlayfs, which has none of our code in it, stay out.
 # A daemon's stderr goes nowhere, so what a sanitizer has to say is collected in files; each counts as a failure.
 sanitized() { # PRESET
-  build release && build "$1" vellum base_tests sys_tests fuse_tests overlay_tests views_tests || return 1
+  build release && build "$1" vellum base_tests sys_tests fuse_tests overlay_tests views_tests erofs_tests composefs_tests || return 1
   local passed=0 failed=0 skipped=0 p f s counts
   # Plain users' daemons write here too, and a sanitizer that cannot write its report ends the program.
   local place reports
@@ -51,7 +51,7 @@ sanitized() { # PRESET
   # Lock order is stated in overlay/locking.h. TSan learns an order per lock, and a node's lock changes its role when a
   # slot is used again, so what it says of inversions is noise.
   export TSAN_OPTIONS="log_path=$reports:halt_on_error=0:detect_deadlocks=0"
-  for counts in "$(run_ctest "$1" -R 'unit\.(base|sys|fuse|overlay|views)')" \
+  for counts in "$(run_ctest "$1" -R 'unit\.(base|sys|fuse|overlay|views|erofs|composefs)$')" \
     "$(build_dir=release VELLUM_BIN=$PWD/build/$1/bin/vellum \
       run_ctest "$1-mounts" -L integration -LE no-sanitizers -E 'kernel|scale|ext4')"; do
     read -r p f s <<< "${counts##*$'\n'}"

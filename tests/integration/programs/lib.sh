@@ -111,3 +111,13 @@ debian_root() {
   fi
   echo "$root"
 }
+
+# For check: what a command says, with its errors; and a command that must fail.
+says() { local wanted=$1; shift; equal "$("$@" 2>&1)" "$wanted"; }
+# refused ERROR COMMAND...: it fails, and says that.
+refused() {
+  local error=$1 said
+  shift
+  said=$("$@" 2>&1) && { echo "not refused: $said"; return 1; }
+  [[ $said == *"$error"* ]] || { echo "refused otherwise: $said"; return 1; }
+}

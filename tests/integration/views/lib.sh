@@ -12,14 +12,6 @@ end_views() { umount "$tree" && mountpoints=(); }
 in_view() { local upper=$1; shift; "$vellum" run --at "$tree" --upper "$upper" -- "$@"; }
 # as UID COMMAND...: somebody without any rights of root's.
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups "${@:2}"; }
-says() { local wanted=$1; shift; equal "$("$@" 2>&1)" "$wanted"; }
-# refused ERROR COMMAND...: it fails, and says that.
-refused() {
-  local error=$1 said
-  shift
-  said=$("$@" 2>&1) && { echo "not refused: $said"; return 1; }
-  [[ $said == *"$error"* ]] || { echo "refused otherwise: $said"; return 1; }
-}
 # The number of live views, the directory itself not counted.
 live_views() { "$vellum" views --list --json "$tree" | python3 -c 'import json,sys; print(len(json.load(sys.stdin)) - 1)'; }
 within() { local seconds=$1; shift; for _ in $(seq $((seconds * 10))); do "$@" > /dev/null 2>&1 && return 0; sleep 0.1; done; "$@"; }

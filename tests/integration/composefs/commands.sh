@@ -1,0 +1,77 @@
+#!/bin/bash
+# The command line, the ways to end, and what is handed over.
+source "$(dirname "$0")/lib.sh"
+make_tree src; mkdir store m
+check "make the image" "$mkcomposefs" --digest-store=store src image || exit 1
+m=$mount_composefs
+
+check "help" sh -c "$m --help | grep -q basedir"
+check "nothing" refused "an image and a directory" "$m"
+check "unknown option" refused "unknown option nonsense" "$m" -o nonsense,basedir=store image m
+check "unknown type" refused "unsupported type ext4" "$m" -t ext4 -o basedir=store image m
+check "no object directories" refused "basedir is needed" "$m" image m
+check "object directory that is not there" refused "basedir nowhere: No such file" "$m" -o basedir=nowhere image m
+check "image that is not there" refused "image nowhere: No such file" "$m" -o basedir=store nowhere m
+check "mountpoint that is not there" refused "mountpoint nowhere: No such file" "$m" -o basedir=store image nowhere
+check "upperdir alone" refused "both are needed" "$m" -o basedir=store,upperdir=u image m
+check "standalone with upperdir" refused "read-only" "$m" --standalone -o basedir=store,upperdir=u,workdir=w image m
+check "standalone without FUSE" refused "does not go with" "$m" --standalone --fuse=no -o basedir=store image m
+check "a digest that is none" refused "hexadecimal" "$m" -o basedir=store,digest=xyz image m
+check "--fuse" refused "auto, yes or no" "$m" --fuse=maybe -o basedir=store image m
+check "failing leaves nothing mounted" sh -c '! mountpoint -q m'
+
+check "vellum image mount" sh -c "$binary image mount --standalone --basedir store image m && cmp m/big src/big && umount m"
+check "as mount -t composefs" sh -c "mkdir -p sbin && ln -sf $binary sbin/mount.composefs && mount --bind sbin/mount.composefs /usr/sbin/mount.composefs 2> /dev/null || true; $m image m -o rw,basedir=store && cmp m/big src/big && umount m"
+check "options in any order, mount(8)'s flags" sh -c "$m image m -s -v -t composefs -o ro,nosuid,nodev -o basedir=store && umount m"
+check "fake" sh -c "$m -f -o basedir=store image m && ! mountpoint -q m"
+
+# Several object directories, with names that need escapes.
+mkdir 'st:a,b' two; cp -r store/. two; first=$(find store -type f | sort | head -n 1)
+mkdir -p "st:a,b/$(dirname "${first#store/}")"; mv "two/${first#store/}" "st:a,b/${first#store/}"
+for option in --fuse=no --fuse=yes --standalone; do
+  check "two object directories, $option" sh -c "$m $option -o 'basedir=st\\:a\\,b:two' image m && find m -type f -exec cat {} + > /dev/null && cmp m/big src/big; s=\$?; umount m; exit \$s"
+done
+
+# Ending.
+for option in --fuse=yes --standalone; do
+  for signal in TERM INT HUP; do
+    ended() {
+      "$m" --foreground $option -o basedir=store image m & local server=$!
+      for _ in $(seq 50); do mountpoint -q m && break; sleep 0.1; done
+      cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
+    }
+    check "$option: SIG$signal unmounts and ends well" ended
+  done
+  busy() {
+    "$m" $option -o basedir=store image m || return 1
+    exec 9< m/big
+    pkill -TERM -x mount.composefs -n; sleep 0.5
+    exec 9<&-
+    ! mountpoint -q m && no_server
+  }
+  check "$option: ends while a file is open" busy
+done
+check "remount after all that" sh -c "$m --fuse=yes -o basedir=store image m && umount m"
+
+# What a manager hands over instead of paths.
+activated() {
+  exec 3< image 4< store
+  LISTEN_FDS=2 LISTEN_FDNAMES=image:basedir sh -c "export LISTEN_PID=\$\$; exec $m --standalone handed-over m"
+  local status=$?
+  exec 3<&- 4<&-
+  [ $status -eq 0 ] && cmp m/big src/big && umount m
+}
+check "image and objects by descriptors" activated
+
+# Images of others.
+cp -a src plain && rm plain/odd/nnn*  # which mkfs.erofs cannot take
+check "mkfs.erofs" mkfs.erofs --quiet plain.erofs plain
+for option in --standalone --fuse=no; do
+  check "plain EROFS, $option" sh -c "$m $option plain.erofs m"
+  check "plain EROFS, $option: the same" same plain m --links
+  umount m
+done
+head -c 300000 /dev/zero | tr '\0' z > plain/packable
+check "compressed: the file says that it is not supported, others are fine" sh -c "mkfs.erofs --quiet -zlz4 packed.erofs plain && $m --standalone packed.erofs m && cmp m/dir/file plain/dir/file && stat m/packable 2>&1 | grep -q 'not supported'"
+umount m
+check "no server stays" no_server
