@@ -18,9 +18,20 @@ else()
   vellum_install_link("${CMAKE_INSTALL_LIBEXECDIR}/vellum/bin" fuse-overlayfs)
 endif()
 vellum_install_link("${CMAKE_INSTALL_SBINDIR}" mount.vellum) # mount -t vellum
+vellum_install_link("${CMAKE_INSTALL_SBINDIR}" mount.composefs) # mount -t composefs
+foreach(name mkcomposefs composefs-info composefs-dump)
+  if(VELLUM_PEER_LINKS_IN_BIN)
+    vellum_install_link("${CMAKE_INSTALL_BINDIR}" ${name})
+  else()
+    vellum_install_link("${CMAKE_INSTALL_LIBEXECDIR}/vellum/bin" ${name})
+  endif()
+endforeach()
 
 install(FILES man/vellum.1 man/vellum-overlay.1 man/vellum-stats.1 man/vellum-views.1 man/vellum-run.1
+  man/vellum-image.1 man/mkcomposefs.1 man/composefs-info.1
   DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)
+install(FILES man/composefs-dump.5 DESTINATION "${CMAKE_INSTALL_MANDIR}/man5" COMPONENT runtime)
+install(FILES man/mount.composefs.8 DESTINATION "${CMAKE_INSTALL_MANDIR}/man8" COMPONENT runtime)
 install(FILES completions/vellum.bash RENAME vellum
   DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT runtime)
 # Debian's zsh reads a package's completions from a place of its own.
@@ -32,15 +43,15 @@ if(VELLUM_PEER_LINKS_IN_BIN)
   install(FILES man/vellum-overlay.1 RENAME fuse-overlayfs.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT runtime)
 endif()
 install(FILES README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
-install(FILES docs/options.md docs/troubleshooting.md docs/views.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
+install(FILES docs/options.md docs/troubleshooting.md docs/views.md docs/composefs.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
 install(FILES LICENSE RENAME copyright DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT runtime)
 
 # Programs compile with -I<prefix>/include/vellum: our headers name each other as in the source tree.
-foreach(folder base sys fuse overlay views)
+foreach(folder base sys fuse overlay views erofs composefs vellum)
   install(DIRECTORY "src/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/vellum" COMPONENT dev
     FILES_MATCHING PATTERN "*.h")
 endforeach()
 if(VELLUM_INSTALL_LIBS)
-  install(TARGETS vellum_base vellum_sys vellum_fuse vellum_overlay vellum_views
+  install(TARGETS vellum_base vellum_sys vellum_fuse vellum_overlay vellum_views vellum_erofs vellum_composefs
     ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}/vellum" COMPONENT dev)
 endif()

@@ -4,7 +4,7 @@ _vellum_overlay_options='lowerdir= upperdir= workdir= uidmapping= gidmapping= sq
 squash_to_gid= xattr_permissions= redirect_dir= metacopy= whiteouts= xino= userxattr volatile fsync= timeout=
 writeback= passthrough= handles= noxattrs= noacl static_nlink ino32_t fast_ino= nfs_filehandles ro rw suid nosuid dev nodev exec noexec
 atime noatime diratime nodiratime sync dirsync allow_other default_permissions context=
-fsname= subtype= threaded= max_threads= max_write= max_background= io_uring= debug'
+fsname= subtype= threaded= max_threads= max_write= max_background= io_uring= splice= debug'
 
 # Completes the last part of a comma-separated -o list.
 _vellum_option_list() {
@@ -67,7 +67,7 @@ _vellum() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   if [[ $COMP_CWORD -eq 1 ]]; then
-    mapfile -t COMPREPLY < <(compgen -W 'overlay views run stats --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'overlay views run image stats --help --version' -- "$current")
   elif [[ ${COMP_WORDS[1]} == overlay ]]; then
     _vellum_overlay "$current" "$previous"
   elif [[ ${COMP_WORDS[1]} == views ]]; then

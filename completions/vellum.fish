@@ -4,11 +4,12 @@ set -l overlay_options lowerdir= upperdir= workdir= uidmapping= gidmapping= squa
     xattr_permissions={0,1,2} redirect_dir={off,on,copy,follow,nofollow} metacopy={on,off} \
     whiteouts={auto,device,dotwh,xattr,deleted-tree} xino={off,auto,on} userxattr volatile fsync={0,1} timeout= writeback={0,1} passthrough={0,1,upper} handles={0,1} \
     noxattrs={0,1} noacl static_nlink ino32_t fast_ino={0,1} nfs_filehandles ro rw suid nosuid dev nodev exec noexec atime noatime \
-    allow_other default_permissions context= fsname= subtype= threaded={0,1} io_uring={auto,1,0} max_threads= max_write=
+    allow_other default_permissions context= fsname= subtype= threaded={0,1} io_uring={auto,1,0} splice={0,1} max_threads= max_write=
 
 complete -c vellum -n __fish_use_subcommand -f -a overlay -d 'Mount layers as one tree'
 complete -c vellum -n __fish_use_subcommand -f -a stats -d 'Show the counters of a mount'
 complete -c vellum -n __fish_use_subcommand -f -a views -d 'Give every process tree its own version of a directory'
+complete -c vellum -n __fish_use_subcommand -f -a image -d 'Make, look into and mount images of trees'
 complete -c vellum -n __fish_use_subcommand -f -a run -d 'Run a command in a view of its own'
 complete -c vellum -n __fish_use_subcommand -f -s h -l help -d 'Print help'
 complete -c vellum -n __fish_use_subcommand -f -s V -l version -d 'Print version'
