@@ -27,6 +27,7 @@ _vellum_option_list() {
     redirect_dir=*) words='off on copy follow nofollow' ;;
     metacopy=*) words='on off' ;;
     io_uring=*) words='auto 1 0' ;;
+    splice=*) words='0 1' ;;
     whiteouts=*) words='auto device dotwh xattr deleted-tree' ;;
     xino=*) words='off auto on' ;;
     xattr_permissions=*) words='0 1 2' ;;

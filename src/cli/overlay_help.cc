@@ -54,6 +54,7 @@ the mount:
     fsname=NAME subtype=NAME
     threaded=0|1 max_threads=N max_write=N max_background=N
     io_uring=auto|1|0      requests over io_uring: if the kernel offers it, by all means, never (auto)
+    splice=0|1             long reads and writes past our memory, where nothing passes through (1)
 
 environment:
     FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT   write .wh. files even where 0/0 devices can be made
