@@ -1,5 +1,6 @@
-// Where an image goes: a file or standard output. Nothing is written before there is a whole image; a file that was
-// made for an image that came to nothing is taken away again. Threads: one.
+// Where an image goes: a file or standard output. A file has no name, and an old one of its name stays, before the
+// image is complete; only where the directory takes no nameless files (and for devices and pipes) it is written in
+// place. Threads: one.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "base/result.h"
 #include "sys/fd.h"
 
 namespace vellum::cli {
@@ -22,9 +24,10 @@ class ImageFileOut {
 
  private:
   ImageFileOut() = default;
+  Status name();
   std::string path_;
   sys::UniqueFd file_;
-  bool made_ = false, standard_ = false;
+  bool made_ = false, standard_ = false, nameless_ = false;
 };
 
 }  // namespace vellum::cli

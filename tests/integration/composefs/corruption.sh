@@ -75,4 +75,18 @@ survives() {
   umount m
 }
 for seed in $(seq 12); do check "random damage, seed $seed" survives "$seed"; done
+
+# Killed half-way, a store holds no object that is not what its name says, and no image is there that is not whole.
+mkdir many && for i in $(seq 3000); do echo "$i $RANDOM" | sha512sum > "many/$i"; done; head -c 50000000 /dev/urandom > many/large
+complete=$("$mkcomposefs" --print-digest-only many)
+names_are_digests() { "$vellum" image measure $(objects_of half) | awk '{ name = $2; gsub("half|/", "", name); if (name != $1) print $2 }'; }
+killed() {
+  rm -rf half out
+  timeout -s KILL "$1" "$mkcomposefs" --digest-store=half many out && return 0  # it was faster
+  [ ! -e half ] || [ -z "$(objects_of half)" ] || says "" names_are_digests || return 1
+  [ ! -e out ] || equal "$("$vellum" image measure out | cut -d' ' -f1)" "$complete"
+}
+for delay in 0.01 0.02 0.03 0.05 0.08 0.12 0.2 0.3; do check "killed after $delay s" killed "$delay"; done
+check "made again over what was left" sh -c "$mkcomposefs --digest-store=half --print-digest many out | grep -q $complete"
+check "with every object" "$vellum" image verify --basedir half out
 check "no server stays" no_server

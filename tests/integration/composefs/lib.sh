@@ -4,6 +4,7 @@ here=$(cd "$(dirname "$0")" && pwd)  # before the directory changes
 source "$here/../programs/lib.sh"
 chmod 755 "$room"
 for name in mkcomposefs mount.composefs; do ln -s "$binary" "$room/bin/$name"; done
+vellum=$binary
 mkcomposefs=${VELLUM_MKCOMPOSEFS:-$room/bin/mkcomposefs}
 # What plain users need, wherever this machine keeps it from them. Seen in this mount namespace alone.
 mknod -m 666 "$room/fuse" c 10 229 && mount --bind "$room/fuse" /dev/fuse
