@@ -171,7 +171,8 @@ Result<Operation> decode_write(Reader& reader) {
   const auto in = TRY(reader.take<abi::WriteIn>());
   const auto data = TRY(reader.take_bytes(in.size));
   if (in.offset > kOffsetMax || in.size > kOffsetMax - in.offset) return fail(EINVAL);
-  return op::Write{handle(in.handle), in.offset, data, (in.write_flags & abi::kWriteKillSuidgid) != 0};
+  return op::Write{handle(in.handle), in.offset, data, (in.write_flags & abi::kWriteKillSuidgid) != 0,
+                   (in.write_flags & abi::kWriteCache) != 0};
 }
 
 Result<Operation> decode_batch_forget(Reader& reader) {

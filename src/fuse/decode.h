@@ -102,6 +102,7 @@ struct Write {
   std::uint64_t offset;
   std::span<const std::byte> data;
   bool kill_suidgid;
+  bool from_cache;  // nobody is there to write the rest of it
 };
 struct Statfs {};
 struct Release {

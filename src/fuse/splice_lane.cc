@@ -25,21 +25,25 @@ std::size_t pages_for(std::size_t data) {
 
 }  // namespace
 
-bool SpliceLane::open() {
-  if (pipe_ || refused_) return !refused_;
-  auto pipe = sys::Pipe::create(pages_for(max_write_));
-  if (!pipe) {
-    refused_ = true;
+// No longer than needed: what all pipes of a user may hold together is limited, and others want some of it.
+bool SpliceLane::open(std::size_t pages) {
+  if (pipe_ && pipe_->pages() >= pages) return true;
+  if (pages >= refused_) return false;
+  if (pipe_) {
+    pipe_->grow(pages);
+  } else if (auto pipe = sys::Pipe::create(pages)) {
+    pipe_ = std::move(*pipe);
+  } else {
     log::debug("no pipe to splice with: {}", pipe.error().message());
-    return false;
   }
-  pipe_ = std::move(*pipe);
-  return true;
+  if (pipe_ && pipe_->pages() >= pages) return true;
+  refused_ = pages;
+  return false;
 }
 
 Result<std::size_t> SpliceLane::load(std::uint64_t unique, sys::FdRef file, std::uint64_t offset, std::size_t size) {
-  if (!open() || pipe_->pages() < pages_for(size)) return fail(ENOSPC);
-  if (held_ > 0 || loaded_ > 0) drop();
+  settle();
+  if (!open(pages_for(size))) return fail(ENOSPC);
   // The header, which comes first, says how long the reply is.
   const std::uint64_t end = TRY(sys::file_size(file));
   if (offset >= end) return fail(ENODATA);
@@ -66,17 +70,18 @@ Status SpliceLane::send() {
 
 void SpliceLane::expect_data(bool expected) {
   // The kernel refuses a request that finds no room, and with it somebody's data.
-  expects_data_ = expected && open() && pipe_->pages() >= pages_for(max_write_);
+  expects_data_ = expected && open(pages_for(max_write_));
 }
 
 Result<RequestBytes> SpliceLane::receive(std::span<std::byte> buffer) {
-  if (held_ > 0 || loaded_ > 0) drop();
+  settle();
   const std::size_t size = TRY(pipe_->receive_request(device_, buffer.size()));
   expects_data_ = false;
   const auto bytes = buffer.first(size);
   const auto start = bytes.first(std::min(size, kBeforeData));
   if (TRY(pipe_->read(start)) != start.size()) return fail(EIO);
   held_ = size - start.size();
+  spent_ = false;
   place_ = bytes.subspan(start.size());
   abi::InHeader header{};
   std::memcpy(&header, start.data(), std::min(start.size(), sizeof header));
@@ -88,12 +93,15 @@ Result<RequestBytes> SpliceLane::receive(std::span<std::byte> buffer) {
 Result<std::size_t> SpliceLane::unload(sys::FdRef file, std::uint64_t offset) {
   const std::size_t done = TRY(pipe_->empty_into(file, offset, held_));
   held_ -= done;
-  if (held_ > 0) drop();
+  place_ = place_.subspan(done);
+  if (held_ > 0) TRY(unload_to_buffer());
+  spent_ = true;
   return done;
 }
 
 Status SpliceLane::unload_to_buffer() {
   const std::size_t size = std::exchange(held_, 0);
+  if (spent_) return fail(EIO);
   const auto got = pipe_->read(place_);
   if (got && *got == size) return {};
   drop();
@@ -105,8 +113,16 @@ void SpliceLane::drop() {
   std::array<std::byte, 4 * abi::kPageSize> nowhere;
   for (;;) {
     const auto got = pipe_->read(nowhere);
-    if (!got || *got < nowhere.size()) return;
+    if (!got) return give_up();  // something cannot be read out: it must not be taken for what comes next
+    if (*got < nowhere.size()) return;
   }
+}
+
+void SpliceLane::give_up() {
+  pipe_.reset();
+  held_ = loaded_ = 0;
+  expects_data_ = false;
+  refused_ = 0;
 }
 
 }  // namespace vellum::fuse

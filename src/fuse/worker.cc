@@ -106,10 +106,16 @@ Result<bool> Worker::serve_one() {
     return true;
   }
   const auto room = in_.span().subspan(abi::kPageSize - kBeforeData);
-  const auto bytes = lane_ && lane_->expects_data() ? lane_->receive(room) : channel_->receive(room);
+  const bool by_lane = lane_ && lane_->expects_data();
+  const auto bytes = by_lane ? lane_->receive(room) : channel_->receive(room);
   state_.store(State::kWorking);
   if (bytes) {
     work(*bytes);
+    if (lane_) lane_->settle();
+    return true;
+  }
+  if (by_lane && (bytes.error() == ENOMEM || bytes.error() == EIO || bytes.error() == EINVAL)) {
+    lane_->give_up();
     return true;
   }
   switch (bytes.error().value()) {
@@ -398,7 +404,7 @@ bool Worker::read_by_splice(const op::Read& o) {
   if (!lane_ || o.size < SpliceLane::kLeast) return false;
   Loader loader(*lane_, header_.unique, o.size);
   const auto got = filesystem_.move_out(header_.node, o.handle, o.offset, loader);
-  if (!got) return false;
+  if (!got || !lane_->is_loaded()) return false;
   Counters::bump(counters_.bytes_read, *got);
   answered_ = true;
   const abi::OutHeader header{
@@ -447,7 +453,17 @@ Result<std::size_t> Worker::put(const op::Write& o) {
 
 void Worker::on(const op::Write& o) {
   if (lane_) lane_->expect_data(o.data.size() >= SpliceLane::kLeast);
-  const auto written = put(o);
+  auto written = put(o);
+  // Who writes by a call of their own learn of the error when they write the rest. Of what comes from the kernel's
+  // cache nobody ever does, and the kernel does not look at how much was written.
+  while (written && o.from_cache && *written < o.data.size()) {
+    const auto more = filesystem_.write(header_.caller, header_.node, o.handle, o.offset + *written,
+                                        o.data.subspan(*written), o.kill_suidgid);
+    if (!more || *more == 0)
+      written = fail(more ? Errno(EIO) : more.error());
+    else
+      *written += *more;
+  }
   if (!written) {
     reply_error(written.error());
     return;

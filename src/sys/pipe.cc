@@ -31,15 +31,19 @@ Result<Pipe> Pipe::create(std::size_t pages) {
   Pipe pipe;
   pipe.out_.reset(ends[0]);
   pipe.in_.reset(ends[1]);
+  pipe.grow(pages);
+  if (pipe.pages_ == 0) return fail_errno();
+  return pipe;
+}
+
+void Pipe::grow(std::size_t pages) {
   // The kernel rounds up to a power of two; a plain user's limit is one as well, so halves find it.
   std::size_t wanted = pages;
-  while (::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(wanted * kPageSize)) < 0 && errno == EPERM && wanted > 1) {
+  while (::fcntl(in_.raw(), F_SETPIPE_SZ, static_cast<int>(wanted * kPageSize)) < 0 && errno == EPERM && wanted > 1) {
     wanted /= 2;
   }
-  const int bytes = ::fcntl(ends[1], F_GETPIPE_SZ);
-  if (bytes < 0) return fail_errno();
-  pipe.pages_ = static_cast<std::size_t>(bytes) / kPageSize;
-  return pipe;
+  const int bytes = ::fcntl(in_.raw(), F_GETPIPE_SZ);
+  if (bytes > 0) pages_ = static_cast<std::size_t>(bytes) / kPageSize;
 }
 
 Result<std::size_t> Pipe::write(std::span<const std::byte> bytes) {

@@ -20,6 +20,8 @@ class Pipe {
 
   // How many pieces, each of a page or less, it can hold.
   std::size_t pages() const { return pages_; }
+  // Asks for more room. It must be empty.
+  void grow(std::size_t pages);
 
   // Bytes of our own, in and out.
   Result<std::size_t> write(std::span<const std::byte> bytes);

@@ -27,6 +27,7 @@ class FileFs final : public MemoryFs {
   enum class Mode { kMove, kRefuse, kWrongFile };
   std::atomic<Mode> mode{Mode::kMove};
   std::atomic<std::size_t> moved_out{0}, moved_in{0}, read_calls{0}, written{0};
+  std::atomic<std::size_t> capacity{SIZE_MAX};  // no file takes bytes from there on
 
   Result<std::size_t> read(const Caller& caller, NodeId node, HandleId handle, std::uint64_t offset,
                            std::span<std::byte> out) override {
@@ -35,6 +36,9 @@ class FileFs final : public MemoryFs {
   }
   Result<std::size_t> write(const Caller& caller, NodeId node, HandleId handle, std::uint64_t offset,
                             std::span<const std::byte> bytes, bool kill) override {
+    const std::size_t room = room_at(offset);
+    if (room == 0) return fail(ENOSPC);
+    bytes = bytes.first(std::min(bytes.size(), room));
     written += bytes.size();
     return MemoryFs::write(caller, node, handle, offset, bytes, kill);
   }
@@ -51,13 +55,20 @@ class FileFs final : public MemoryFs {
   Result<std::size_t> move_in(NodeId node, HandleId handle, std::uint64_t offset, FileMover& mover) override {
     if (mode == Mode::kRefuse) return fail(EOPNOTSUPP);
     if (mode == Mode::kWrongFile) return mover.move(sys::UniqueFd(::open("/", O_RDONLY | O_CLOEXEC)), offset);
-    const sys::UniqueFd file(::memfd_create("file", MFD_CLOEXEC));
+    const sys::UniqueFd file(::memfd_create("file", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (capacity != SIZE_MAX) {
+      TRY(sys::truncate(file, room_at(offset)));
+      if (::fcntl(file.raw(), F_ADD_SEALS, F_SEAL_GROW) != 0) return fail(EIO);
+    }
     const std::size_t moved = TRY(mover.move(file, 0));
     std::string bytes(moved, '\0');
     TRY(sys::pread(file, std::as_writable_bytes(std::span(bytes)), 0));
     moved_in += moved;
     return MemoryFs::write({}, node, handle, offset, std::as_bytes(std::span(bytes)), false);
   }
+
+ private:
+  std::size_t room_at(std::uint64_t offset) const { return capacity > offset ? capacity - offset : 0; }
 };
 
 class SpliceTest : public ::testing::Test {
@@ -69,8 +80,13 @@ class SpliceTest : public ::testing::Test {
     std::ranges::generate(content_, [&] { return static_cast<char>((state = state * 1664525 + 1013904223) >> 24); });
   }
   // One thread: the same pipe takes everything.
-  void mount(bool splice = true) {
-    mounted_.emplace(fs_, SessionOptions{.wishes = {.splice = splice, .io_uring = false}}, 1);
+  void mount(bool splice = true, bool writeback = false) {
+    Wishes wishes;
+    wishes.splice = splice;
+    wishes.io_uring = false;
+    wishes.writeback_cache = writeback;
+    if (writeback) wishes.passthrough = false;
+    mounted_.emplace(fs_, SessionOptions{.wishes = wishes}, 1);
     ASSERT_EQ(mounted_->error(), "");
   }
   void put(const std::string& name, std::string_view content) {
@@ -130,6 +146,26 @@ TEST_F(SpliceTest, FileThatCannotBeSplicedIsReadAndWritten) {
   expect_round_trip();
   EXPECT_EQ(fs_.written, content_.size());
   EXPECT_GT(fs_.read_calls, 0U);
+}
+
+// What the kernel's cache holds nobody writes a second time: a part of it taken is an error.
+TEST_F(SpliceTest, FullDiskIsToldToWhoeverWroteThroughTheCache) {
+  for (const bool splice : {true, false}) {
+    mount(splice, true);
+    sys::UniqueFd file(::open(mounted_->path("f").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    // The last message is a long one, of which all but the end finds room.
+    content_.resize((3 << 20) + (300 << 10));
+    fs_.capacity = content_.size() - 50'000;
+    ASSERT_EQ(sys::pwrite(file, std::as_bytes(std::span(content_)), 0).value_or(0), content_.size());
+    EXPECT_EQ(::fsync(file.raw()), -1) << splice;
+    EXPECT_EQ(errno, ENOSPC);
+    EXPECT_EQ(fs_.moved_in > 0, splice);
+    fs_.moved_in = 0;
+    file.reset();
+    EXPECT_TRUE(mounted_->finish());
+    mounted_.reset();
+    fs_.capacity = SIZE_MAX;
+  }
 }
 
 TEST_F(SpliceTest, EveryLengthComesBack) {
