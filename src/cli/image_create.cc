@@ -42,6 +42,7 @@ std::expected<composefs::Tree, std::string> tree_of_directory(const ImageCreate&
 }
 
 std::expected<void, std::string> create(const ImageCreate& what) {
+  sys::raise_open_file_limit();  // every thread holds many new objects open until they are synced
   std::optional<ImageFileOut> out;
   if (!what.image.empty()) {
     auto opened = ImageFileOut::open(what.image);

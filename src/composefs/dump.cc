@@ -113,6 +113,7 @@ class Parser {
   explicit Parser(DumpOptions options) : options_(options) {}
 
   Checked line(std::string_view text);
+  std::unexpected<std::string> too_long() const { return wrong(fmt::format("Line too long (line {})", lines_ + 1)); }
   std::expected<Tree, std::string> finish();
 
  private:
@@ -147,6 +148,7 @@ class Parser {
 };
 
 Checked Parser::line(std::string_view text) {
+  if (text.size() > kLineMax) return too_long();
   ++lines_;
   auto done = fields(text);
   if (!done) return wrong(fmt::format("{} (line {})", done.error(), lines_));
@@ -392,6 +394,7 @@ std::expected<Tree, std::string> read_dump(const ReadSome& source, DumpOptions o
   std::string buffer(kReadSize, '\0');
   std::size_t used = 0;
   for (;;) {
+    if (used > kLineMax) return parser.too_long();                // whatever else comes: no line end is in sight
     if (used == buffer.size()) buffer.resize(buffer.size() * 2);  // a line longer than the buffer
     const auto got = source(std::as_writable_bytes(std::span(buffer).subspan(used)));
     if (!got) return wrong(fmt::format("Error reading from file: {}", got.error().message()));

@@ -4,7 +4,8 @@
 //
 // Reading accepts what mkcomposefs does, so that the same dump gives the same image; but every number and digest is
 // checked, escaped zero bytes in names are refused, and so are hard links to directories and in circles.
-// Memory: the tree, and one line. Errors: a line for people, with the number of the line. Threads: safe.
+// Memory: the tree, and one line, of at most kLineMax bytes: no line is longer unless its path alone is some MiB long.
+// Errors: a line for people, with the number of the line. Threads: safe.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,8 @@
 #include "composefs/tree.h"
 
 namespace vellum::composefs {
+
+inline constexpr std::size_t kLineMax = std::size_t{4} << 20;
 
 struct DumpOptions {
   // No device number where there is no device, symlinks with their size and without content, a newline at the end.

@@ -1,6 +1,7 @@
 #include "composefs/load.h"
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,9 +12,22 @@
 namespace vellum::composefs {
 namespace {
 
+constexpr std::uint64_t kSlack = std::uint64_t{1} << 20;
+// Names of xattrs lose their prefix in an image, and escaped ones are long.
+constexpr std::uint64_t kXattrGrowth = 4;
+// Of one inode. More than composefs writes: other images may hold values of 64 KiB.
+constexpr std::uint64_t kInodeXattrs = 4 * kXattrBudget;
+
+// What may still be taken of something that an image holds only once, unless its parts overlap.
+struct Budget {
+  std::uint64_t left;
+  const char* what;
+};
+
 class Loader {
  public:
-  Loader(const erofs::Image& image, const LoadOptions& options) : image_(image), options_(options) {}
+  Loader(const erofs::Image& image, const LoadOptions& options)
+      : image_(image), options_(options), room_(image.bytes().size()) {}
   std::expected<Tree, std::string> load();
 
  private:
@@ -28,7 +42,10 @@ class Loader {
   Status visit(const erofs::Child& child);
   Status fill(NodeId id, const erofs::Inode& inode);
   Status take_xattrs(NodeId id, const erofs::Inode& inode);
-  void take_xattr(Node& node, std::string_view name, std::string_view value);
+  void take_xattr(Node& node, std::string_view name, const erofs::Xattr& xattr);
+  void intern(std::string_view name, std::string_view value);
+  std::string_view keep(std::string_view value, bool shared);
+  bool spend(Budget& budget, std::uint64_t amount);
   bool wanted(std::string_view name) const {
     return levels_.size() > 1 || options_.only.empty() || std::ranges::find(options_.only, name) != options_.only.end();
   }
@@ -40,11 +57,29 @@ class Loader {
   std::vector<Level> levels_;
   std::vector<XattrId> xattrs_;
   std::string name_;
+  absl::flat_hash_set<std::string_view> shared_values_;  // that are kept as strings
+
+  const std::uint64_t room_;
+  Budget directories_{room_ + kSlack, "its directories are together larger than the image"};
+  Budget names_{room_ + kSlack, "its names are together larger than the image"};
+  Budget contents_{room_ + kSlack, "its symlinks and small files are together larger than the image"};
+  Budget areas_{room_ + kSlack, "the xattrs of its inodes are together larger than the image"};
+  Budget distinct_{kXattrGrowth * room_ + kSlack, "its xattrs overlap: together they are far larger than the image"};
+  const char* over_ = nullptr;  // what there was too much of
 };
 
+bool Loader::spend(Budget& budget, std::uint64_t amount) {
+  if (amount <= budget.left) {
+    budget.left -= amount;
+    return true;
+  }
+  if (over_ == nullptr) over_ = budget.what;
+  return false;
+}
+
 // What the reader reports only to the log becomes part of the answer here.
-std::string describe(Errno error) {
-  if (error == EUCLEAN) return "the image is damaged";
+std::string describe(Errno error, const char* over) {
+  if (error == EUCLEAN) return fmt::format("the image is damaged{}{}", over != nullptr ? ": " : "", over ? over : "");
   return error.message();
 }
 
@@ -67,18 +102,21 @@ std::expected<Tree, std::string> Loader::load() {
     }
     return {};
   };
-  if (const Status done = work(); !done) return std::unexpected(describe(done.error()));
+  if (const Status done = work(); !done) return std::unexpected(describe(done.error(), over_));
   if (auto finished = tree_.finish(); !finished) return std::unexpected(finished.error());
   return std::move(tree_);
 }
 
 Status Loader::enter(NodeId id, const erofs::Inode& inode) {
+  if (!spend(directories_, inode.size)) return fail(EUCLEAN);
   Level& level = levels_.emplace_back();
   level.dir = id;
   TRY(image_.read_dir(inode, 0, [this, &level](const erofs::Child& child, std::uint64_t) {
-    if (child.name != "." && child.name != ".." && wanted(child.name)) level.left.push_back(child);
-    return true;
+    if (child.name == "." || child.name == ".." || !wanted(child.name)) return true;
+    level.left.push_back(child);
+    return spend(names_, child.name.size());
   }));
+  if (over_ != nullptr) return fail(EUCLEAN);
   // The tree's parts stand in the order in which a reader of names meets them, also where the image has them otherwise.
   std::ranges::reverse(level.left);
   return {};
@@ -134,10 +172,12 @@ Status Loader::fill(NodeId id, const erofs::Inode& inode) {
       const std::string target = TRY(image_.symlink(inode));
       if (target.empty() || target.size() >= kPathMax || target.find('\0') != std::string::npos)
         return image_.damaged(inode.nid, "the target of a symlink");
+      if (!spend(contents_, target.size())) return fail(EUCLEAN);
       node.payload = tree_.keep(target);
       node.size = target.size();
     } else if (node.is_regular() && inode.size > 0 && inode.layout != erofs::Layout::kChunks) {
       if (inode.size > kInlineMax) return fail(EFBIG);
+      if (!spend(contents_, inode.size)) return fail(EUCLEAN);
       std::array<std::byte, kInlineMax> content;
       const std::size_t got =
           TRY(image_.read(inode, 0, std::span(content).first(static_cast<std::size_t>(inode.size))));
@@ -153,27 +193,46 @@ Status Loader::fill(NodeId id, const erofs::Inode& inode) {
 
 Status Loader::take_xattrs(NodeId id, const erofs::Inode& inode) {
   xattrs_.clear();
+  if (!spend(areas_, inode.xattrs_size)) return fail(EUCLEAN);
+  Budget here{kInodeXattrs, "an inode has more xattrs than there may be"};
   TRY(image_.read_xattrs(inode, [&](const erofs::Xattr& xattr) {
     name_.assign(erofs::kXattrPrefixes[xattr.index]);
     name_ += xattr.suffix;
-    take_xattr(tree_[id], name_, xattr.value);
-    return true;
+    if (!spend(here, xattr_cost(name_.size(), xattr.value.size()))) return false;
+    take_xattr(tree_[id], name_, xattr);
+    return over_ == nullptr;
   }));
+  if (over_ != nullptr) return fail(EUCLEAN);
   tree_.set_xattrs(id, xattrs_);
   return {};
 }
 
-void Loader::take_xattr(Node& node, std::string_view name, std::string_view value) {
+void Loader::intern(std::string_view name, std::string_view value) {
+  const std::size_t known = tree_.xattr_table().size();
+  xattrs_.push_back(tree_.intern_xattr(name, value));
+  if (tree_.xattr_table().size() > known) spend(distinct_, name.size() + value.size());
+}
+
+// An inode's own xattrs are counted as such. Shared ones are kept once: any number of inodes may name them.
+std::string_view Loader::keep(std::string_view value, bool shared) {
+  if (!shared) return tree_.keep(value);
+  if (const auto known = shared_values_.find(value); known != shared_values_.end()) return *known;
+  spend(distinct_, value.size());
+  return *shared_values_.insert(tree_.keep(value)).first;
+}
+
+void Loader::take_xattr(Node& node, std::string_view name, const erofs::Xattr& xattr) {
+  std::string_view value = xattr.value;
   if (name == kRedirectName) {
     if (!node.is_regular()) return;
     if (value.size() > 1 && value.starts_with('/')) value.remove_prefix(1);
-    node.payload = tree_.keep(value.substr(0, value.find('\0')));
+    node.payload = keep(value.substr(0, value.find('\0')), xattr.shared);
     return;
   }
   if (name == kMetacopyName) {
     constexpr std::size_t kHead = 4;
     if (node.is_regular() && value.size() == kHead + 32) {
-      const std::string_view kept = tree_.keep(value.substr(kHead));
+      const std::string_view kept = keep(value.substr(kHead), xattr.shared);
       node.digest = static_cast<const std::uint8_t*>(static_cast<const void*>(kept.data()));
     }
     return;
@@ -185,13 +244,10 @@ void Loader::take_xattr(Node& node, std::string_view name, std::string_view valu
     return;
   }
   if (name == kEscapedWhiteouts || name == kUserWhiteout || name == kUserWhiteouts) return;
-  if (name.starts_with(kEscapedPrefix)) {
-    xattrs_.push_back(
-        tree_.intern_xattr(std::string(kOverlayPrefix).append(name.substr(kEscapedPrefix.size())), value));
-    return;
-  }
+  if (name.starts_with(kEscapedPrefix))
+    return intern(std::string(kOverlayPrefix).append(name.substr(kEscapedPrefix.size())), value);
   if (name.starts_with(kOverlayPrefix)) return;
-  xattrs_.push_back(tree_.intern_xattr(name, value));
+  intern(name, value);
 }
 
 }  // namespace

@@ -44,7 +44,22 @@ struct Task {
 struct BigFile {
   NodeId node;
   std::string path;
+  sys::Statx status;
 };
+
+constexpr int kReadFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;  // a FIFO in a file's place must not hold us up
+
+// That the open file is the one whose attributes were taken, and still as it was then. Another of the same size may
+// have come in its place, or its content may be another now.
+Status expect_unchanged(sys::FdRef file, const sys::Statx& then) {
+  const auto same_time = [](const timespec& a, const timespec& b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  };
+  const sys::Statx now = TRY(sys::statx(file, ""));
+  const bool same = now.dev == then.dev && now.ino == then.ino && now.mode == then.mode && now.size == then.size &&
+                    same_time(now.mtime, then.mtime) && same_time(now.ctime, then.ctime);
+  return same ? Status() : Status(fail(EBUSY));
+}
 
 class Scanner {
  public:
@@ -204,18 +219,19 @@ Status Scanner::read_attributes(sys::FdRef dir, const char* name, Entry& entry) 
 }
 
 Status Scanner::read_content(sys::FdRef dir, const char* name, Entry& entry, Reader& reader) {
-  const sys::UniqueFd file = TRY(sys::openat(dir, name, O_RDONLY | O_NOFOLLOW));
+  const sys::UniqueFd file = TRY(sys::openat(dir, name, kReadFlags));
+  TRY(expect_unchanged(file, entry.status));
   const std::uint64_t size = entry.status.size;
   if (size > kWhole) {
-    entry.digest = TRY(measure_digest(file));
-    const sys::Statx now = TRY(sys::statx(file, ""));
-    if (now.size != size) return fail(EBUSY);
+    entry.digest = TRY(compute_digest(file, size));
+    TRY(expect_unchanged(file, entry.status));
     return reader.store ? reader.store->add(file, size, *entry.digest) : Status();
   }
   // One byte more than expected tells whether the file grew.
   if (reader.buffer.empty()) reader.buffer.resize(kWhole + 1);
   const std::size_t got = TRY(sys::pread(file, std::span(reader.buffer).first(static_cast<std::size_t>(size) + 1), 0));
   if (got != size) return fail(EBUSY);
+  TRY(expect_unchanged(file, entry.status));
   const auto bytes = std::span(reader.buffer).first(got);
   if (size <= kInlineWanted) {
     std::ranges::transform(bytes, std::back_inserter(entry.content), [](std::byte b) { return static_cast<char>(b); });
@@ -238,7 +254,7 @@ void Scanner::merge(Task& task) {
     } else {
       if (options_.hard_links && entry.status.nlink > 1)
         names_of_[std::pair(std::uint64_t{entry.status.dev}, entry.status.ino)].push_back(id);
-      if (entry.status.is_regular() && entry.status.size >= kBig) big_.push_back({id, std::move(path)});
+      if (entry.status.is_regular() && entry.status.size >= kBig) big_.push_back({id, std::move(path), entry.status});
     }
   }
   changed_.notify_all();
@@ -276,11 +292,11 @@ Scanner::Done Scanner::read_big_files() {
   std::optional<StoreWriter> store;
   if (options_.store != nullptr) store.emplace(*options_.store);
   const auto read = [&](const BigFile& big) -> Status {
-    const sys::UniqueFd file = TRY(sys::open_beneath(root_, big.path, O_RDONLY | O_NOFOLLOW));
+    const sys::UniqueFd file = TRY(sys::open_beneath(root_, big.path, kReadFlags));
+    TRY(expect_unchanged(file, big.status));
     Node& node = tree_[big.node];
-    const Digest digest = TRY(measure_digest(file, {}, threads_));
-    const sys::Statx now = TRY(sys::statx(file, ""));
-    if (now.size != node.size) return fail(EBUSY);
+    const Digest digest = TRY(compute_digest(file, node.size, {}, threads_));
+    TRY(expect_unchanged(file, big.status));
     tree_.set_digest(node, digest.view());
     node.payload = tree_.keep(digest.object_path());
     return store ? store->add(file, node.size, digest, threads_) : Status();

@@ -2,8 +2,9 @@
 // taken into the tree itself; that of others goes to an object store, if one is given.
 //
 // Directories and files are spread over threads; a file that is big enough is digested by all of them. Symlinks are
-// never followed below the directory. A file that changes its size while it is read is an error (EBUSY), not a wrong
-// digest. Memory: the tree, and a few buffers. Errors: a line for people that names the path.
+// never followed below the directory. A file that is replaced or changed while it is read is an error (EBUSY), not a
+// wrong digest; digests are always computed. Memory: the tree, and a few buffers. Errors: a line for people that names
+// the path.
 #pragma once
 
 #include <expected>

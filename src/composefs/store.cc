@@ -12,7 +12,7 @@
 namespace vellum::composefs {
 namespace {
 
-constexpr std::size_t kBatchFiles = 128;
+constexpr std::size_t kBatchFiles = 128;  // or fewer, as the limit of open files has it
 constexpr std::uint64_t kBatchBytes = std::uint64_t{256} << 20;
 constexpr std::size_t kCopySize = 512 * 1024;
 
@@ -63,12 +63,29 @@ Result<Store> Store::open(const std::string& path) {
 
 bool Store::has(const Digest& digest) const { return sys::statx(root_, digest.object_path().c_str()).has_value(); }
 
+std::size_t Store::batch_files() const {
+  const std::size_t writers = std::max(1u, writers_.load());
+  return std::clamp<std::size_t>(sys::open_file_limit() / 4 / writers, 1, kBatchFiles);
+}
+
 StoreWriter::~StoreWriter() {
+  --store_.writers_;
   for (const Pending& each : pending_)
     if (!each.temporary.empty()) ignore(sys::unlink(store_.root_, each.temporary.c_str()));
 }
 
 Result<StoreWriter::Pending> StoreWriter::begin(const Digest& digest) {
+  if (!spare_)
+    if (auto spare = sys::dup(store_.root_)) spare_ = std::move(*spare);
+  auto pending = open_temporary(digest);
+  if (pending || pending.error() != EMFILE || pending_.empty()) return pending;
+  // The rest of the process has more open than was thought: our own files need not stay open.
+  spare_.reset();
+  TRY(flush());
+  return open_temporary(digest);
+}
+
+Result<StoreWriter::Pending> StoreWriter::open_temporary(const Digest& digest) {
   Pending pending{.file = {}, .temporary = {}, .object = digest.object_path()};
   if (store_.try_nameless_) {
     auto file = sys::openat(store_.root_, ".", O_TMPFILE | O_RDWR, 0644);
@@ -130,7 +147,7 @@ Status StoreWriter::add(sys::FdRef source, std::uint64_t size, const Digest& dig
 Status StoreWriter::queue(Pending pending, std::uint64_t size) {
   pending_.push_back(std::move(pending));
   pending_bytes_ += size;
-  return pending_.size() >= kBatchFiles || pending_bytes_ >= kBatchBytes ? flush() : Status();
+  return pending_.size() >= store_.batch_files() || pending_bytes_ >= kBatchBytes ? flush() : Status();
 }
 
 Status StoreWriter::flush() {

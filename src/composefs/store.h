@@ -33,16 +33,20 @@ class Store {
  private:
   friend class StoreWriter;
   explicit Store(sys::UniqueFd root) : root_(std::move(root)) {}
+  // How many files each writer may hold open: all together at most a quarter of what the process may have.
+  std::size_t batch_files() const;
   sys::UniqueFd root_;
+  std::atomic<unsigned> writers_ = 0;
   std::atomic<bool> try_clone_ = true, try_verity_ = true, try_nameless_ = true;
   std::atomic<std::uint64_t> temporary_ = 0;
 };
 
 class StoreWriter {
  public:
-  explicit StoreWriter(Store& store) : store_(store) {}
+  explicit StoreWriter(Store& store) : store_(store) { ++store_.writers_; }
   ~StoreWriter();
-  StoreWriter(StoreWriter&&) = default;
+  StoreWriter(const StoreWriter&) = delete;
+  StoreWriter& operator=(const StoreWriter&) = delete;
 
   // `digest` is that of the content.
   Status add(std::span<const std::byte> content, const Digest& digest);
@@ -57,12 +61,14 @@ class StoreWriter {
     std::string object;
   };
   Result<Pending> begin(const Digest& digest);
+  Result<Pending> open_temporary(const Digest& digest);
   Status queue(Pending pending, std::uint64_t size);
   Status commit(Pending& pending);
 
   Store& store_;
   std::vector<Pending> pending_;
   std::uint64_t pending_bytes_ = 0;
+  sys::UniqueFd spare_;  // given up when there are no more: a flush needs one
 };
 
 }  // namespace vellum::composefs

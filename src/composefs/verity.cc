@@ -11,6 +11,7 @@
 
 #include "sys/cpus.h"
 #include "sys/file.h"
+#include "sys/mapping.h"
 #include "sys/verity.h"
 
 namespace vellum::composefs {
@@ -329,7 +330,8 @@ Result<Digest> compute_digest(sys::FdRef file, std::uint64_t size, VerityFormat 
 }
 
 Result<Digest> measure_digest(sys::FdRef file, VerityFormat format, unsigned threads) {
-  const Result<sys::VerityMeasure> known = sys::measure_verity(file);
+  const Result<sys::VerityMeasure> known =
+      sys::cannot_change(file) ? sys::measure_verity(file) : Result<sys::VerityMeasure>(fail(ENODATA));
   if (known && known->algorithm == static_cast<std::uint32_t>(format.hash) && known->size == format.digest_size()) {
     Digest digest;
     digest.size = static_cast<std::uint8_t>(known->size);

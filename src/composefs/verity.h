@@ -70,7 +70,8 @@ class Digester {
 Digest digest_of_bytes(std::span<const std::byte> bytes, VerityFormat format = {}, unsigned threads = 1);
 // Reads the whole file, of `size` bytes.
 Result<Digest> compute_digest(sys::FdRef file, std::uint64_t size, VerityFormat format = {}, unsigned threads = 1);
-// The kernel's word if the file has verity with this hash, else computed. The kernel does not tell its block size:
+// The kernel's word if the file has verity with this hash, else computed. It is asked only if it says itself that the
+// file cannot change: a FUSE file system may answer the question as it likes. The kernel does not tell its block size:
 // ask it only where that is known to be the usual one, as in stores.
 Result<Digest> measure_digest(sys::FdRef file, VerityFormat format = {}, unsigned threads = 1);
 

@@ -1,6 +1,10 @@
 #include "composefs/dump.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
 
 #include "composefs/build.h"
 #include "composefs/load.h"
@@ -81,6 +85,45 @@ TEST(Dump, SourceInSmallPiecesIsTheSame) {
   EXPECT_EQ(again, text);
 }
 
+TEST(Dump, LinesHaveAnEnd) {
+  std::size_t given = 0;
+  const auto tree = read_dump([&](std::span<std::byte> buffer) -> Result<std::size_t> {
+    if (given > 64 * kLineMax) return fail(EFBIG);
+    std::ranges::fill(buffer, std::byte{'a'});
+    given += buffer.size();
+    return buffer.size();
+  });
+  ASSERT_FALSE(tree);
+  EXPECT_EQ(tree.error(), "Line too long (line 1)");
+  EXPECT_LE(given, 3 * kLineMax);
+  EXPECT_EQ(error_of("/" + std::string(kLineMax, 'a') + "\n"), "Line too long (line 2)");
+}
+
+// All that the other limits allow at once, each byte written as four.
+TEST(Dump, TheLongestLineIsTaken) {
+  const auto escaped = [](std::size_t size) {
+    std::string text;
+    for (std::size_t i = 0; i < size; ++i) text += "\\x41";
+    return text;
+  };
+  std::string text = kRootLine, path;
+  for (int i = 0; i < 100; ++i) {
+    path += "/" + escaped(kNameMax);
+    text += path + " 0 40755 2 0 0 0 0.0 - - -\n";
+  }
+  text += path + "/f 5000 100644 1 0 0 0 0.0 " + escaped(kPathMax - 1) + " " + escaped(kInlineMax) +
+          " - user.a=" + escaped(16000) + "\n";
+  std::size_t at = 0;
+  const auto tree = read_dump([&](std::span<std::byte> buffer) -> Result<std::size_t> {
+    const std::size_t size = std::min(buffer.size(), text.size() - at);
+    std::memcpy(buffer.data(), text.data() + at, size);
+    at += size;
+    return size;
+  });
+  ASSERT_TRUE(tree) << tree.error();
+  EXPECT_EQ(tree->size(), 102u);
+}
+
 // A depth at which recursion would have ended the program.
 TEST(Dump, DeepTreesTakeNoStack) {
   std::string text = kRootLine, path;
@@ -109,6 +152,81 @@ TEST(Dump, MarksOfWhiteoutsAreNotContent) {
   const Node& dir = (*again)[*again->find((*again)[kRoot], "d")];
   EXPECT_EQ(dir.xattrs_count, 0u);
   EXPECT_TRUE((*again)[*again->find(dir, "w")].is_whiteout());
+}
+
+erofs::Inode inode_of(const erofs::Image& image, std::string_view name) {
+  return *image.inode(image.find(*image.inode(image.root()), name)->nid);
+}
+
+template <class T>
+void put_at(std::vector<std::byte>& image, std::uint64_t at, const T& what) {
+  std::memcpy(image.data() + at, &what, sizeof what);
+}
+
+// 60 directories that are all the blocks of one. Without a limit a small image has as many nodes as its size squared.
+TEST(Load, DirectoriesMustNotShareBlocks) {
+  std::string text = kRootLine + "/big 0 40755 2 0 0 0 0.0 - - -\n";
+  for (int i = 0; i < 2500; ++i) text += fmt::format("/big/file{:04} 0 100644 1 0 0 0 0.0 - - -\n", i);
+  for (int i = 0; i < 60; ++i) text += fmt::format("/d{} 0 40755 2 0 0 0 0.0 - - -\n", i);
+  auto image = *build_image(*parse_dump(text));
+  {
+    const auto opened = erofs::Image::open(image);
+    ASSERT_TRUE(opened);
+    ASSERT_TRUE(load_tree(*opened));
+    const erofs::Inode big = inode_of(*opened, "big");
+    ASSERT_GT(big.size, 40000u);
+    for (int i = 0; i < 60; ++i) {
+      const erofs::Inode dir = inode_of(*opened, fmt::format("d{}", i));
+      ASSERT_FALSE(dir.extended);
+      const std::uint64_t at = (raw(dir.nid) + opened->slot_base()) << erofs::kSlotBits;
+      erofs::CompactInode inode;
+      std::memcpy(&inode, image.data() + at, sizeof inode);
+      inode.format = 0;  // compact, plain
+      inode.size = static_cast<std::uint32_t>(big.size / 4096 * 4096);
+      inode.u = big.u;
+      put_at(image, at, inode);
+    }
+  }
+  const auto opened = erofs::Image::open(image, {.report = nullptr, .check_checksum = false});
+  ASSERT_TRUE(opened);
+  const auto tree = load_tree(*opened);
+  ASSERT_FALSE(tree);
+  EXPECT_EQ(tree.error(), "the image is damaged: its directories are together larger than the image");
+}
+
+// The value of a shared xattr whose every word looks like an xattr of its own, with a long value.
+TEST(Load, XattrsMustNotOverlap) {
+  Tree tree;
+  tree[tree.add(kNoNode, "")].mode = 0040755;
+  std::string value = "xxx";  // words of the image begin behind it
+  for (unsigned i = 0; i < 3000; ++i) {
+    const unsigned size = 8000 + i;
+    value += {'\1', '\1', static_cast<char>(size & 255), static_cast<char>(size >> 8)};
+  }
+  const XattrId shared = tree.intern_xattr("user.s", value);
+  for (int i = 0; i < 400; ++i) {
+    const NodeId id = tree.add(kRoot, fmt::format("f{}", i));
+    tree[id].mode = 0100644;
+    tree.set_xattrs(id, std::span(&shared, 1));
+  }
+  ASSERT_TRUE(tree.finish());
+  auto image = *build_image(tree);
+  {
+    const auto opened = erofs::Image::open(image);
+    ASSERT_TRUE(opened);
+    ASSERT_TRUE(load_tree(*opened));
+    for (unsigned i = 0; i < 400; ++i) {
+      const std::uint64_t at = inode_of(*opened, fmt::format("f{}", i)).xattrs_at + sizeof(erofs::XattrHeader);
+      erofs::Le32 id;
+      std::memcpy(&id, image.data() + at, sizeof id);
+      put_at(image, at, erofs::Le32(id + 2 + i));
+    }
+  }
+  const auto opened = erofs::Image::open(image, {.report = nullptr, .check_checksum = false});
+  ASSERT_TRUE(opened);
+  const auto again = load_tree(*opened);
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error(), "the image is damaged: its xattrs overlap: together they are far larger than the image");
 }
 
 // Any byte of an image may be wrong: an answer, never a crash.

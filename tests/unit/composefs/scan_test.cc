@@ -1,17 +1,21 @@
 #include "composefs/scan.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
+#include "base/scope.h"
 #include "composefs/build.h"
 #include "composefs/check.h"
 #include "composefs/diff.h"
+#include "composefs/dump.h"
 #include "sys/file.h"
 #include "unit/temp_dir.h"
 
@@ -66,6 +70,30 @@ TEST(Scan, HardLinksOnlyWhenAsked) {
   EXPECT_EQ(links(true), 1);
 }
 
+// Also with the same size and the time set back: nothing that is read while it changes gets into a tree.
+TEST(Scan, FilesThatChangeAreRefused) {
+  const TempDir dir;
+  fs::create_directory(dir.path() + "/s");
+  const std::string path = dir.path() + "/s/f", size(3u << 20, 'a');
+  write(path, size);
+  std::atomic<bool> stop = false;
+  std::jthread changes([&] {
+    const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    for (char c = 'b'; !stop; ++c) EXPECT_EQ(::pwrite(file, &c, 1, 1 << 20), 1);
+    ::close(file);
+  });
+  int refused = 0;
+  for (int i = 0; i < 20; ++i) {
+    const auto tree = scan(dir.path() + "/s");
+    if (!tree) {
+      EXPECT_NE(tree.error().find("EBUSY"), std::string::npos) << tree.error();
+      ++refused;
+    }
+  }
+  stop = true;
+  EXPECT_GT(refused, 0);
+}
+
 TEST(Scan, SaysWhichPathIsWrong) {
   EXPECT_EQ(scan("/does/not/exist").error(), "error accessing /does/not/exist: No such file or directory (ENOENT)");
   EXPECT_FALSE(scan("/etc/passwd"));
@@ -89,6 +117,34 @@ TEST(Store, HoldsEachObjectOnceUnderItsDigest) {
   }
   EXPECT_EQ(objects, 300u - 65 + 2);
   EXPECT_TRUE(scan(source.path(), {.store = &*store}));  // all are there
+}
+
+TEST(Store, KeepsToTheLimitOfOpenFiles) {
+  const Source source;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const auto restore = on_exit([&] { ::setrlimit(RLIMIT_NOFILE, &before); });
+  const sys::UniqueFd next = *sys::open("/", O_PATH);
+  const rlimit tight{.rlim_cur = static_cast<rlim_t>(next.raw()) + 64, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+  {
+    auto store = Store::open(source.store());
+    ASSERT_TRUE(store);
+    const auto tree = scan(source.path(), {.threads = 8, .store = &*store});
+    EXPECT_TRUE(tree) << tree.error();
+  }
+  // One writer, and fewer left than it was thought: what it holds open goes to the store early.
+  auto store = Store::open(source.path() + "/other");
+  ASSERT_TRUE(store);
+  StoreWriter writer(*store);
+  std::vector<sys::UniqueFd> others;
+  for (std::uint8_t i = 0; i < 40; ++i) {
+    const std::vector<std::byte> content(100, std::byte{i});
+    EXPECT_TRUE(writer.add(content, digest_of_bytes(content)));
+    if (i != 10) continue;
+    while (auto other = sys::open("/", O_PATH)) others.push_back(std::move(*other));
+  }
+  EXPECT_TRUE(writer.flush());
 }
 
 TEST(Store, RefusesContentThatIsNotWhatItIsSaidToBe) {
@@ -125,6 +181,20 @@ TEST(Check, FindsMissingTruncatedAndAltered) {
   EXPECT_EQ(counts.bad, 3u);
   std::ranges::sort(faults);
   EXPECT_EQ(faults, (std::vector{Fault::kMissing, Fault::kSize, Fault::kDigest}));
+}
+
+// What has no digest has not been looked into, so it is not well.
+TEST(Check, WithoutADigestNothingIsWell) {
+  const TempDir dir;
+  write(dir.path() + "/object", "abcde");
+  const auto tree = parse_dump("/ 0 40755 2 0 0 0 0.0 - - -\n/f 5 100644 1 0 0 0 0.0 object - -\n");
+  ASSERT_TRUE(tree) << tree.error();
+  std::vector<sys::UniqueFd> directories;
+  directories.push_back(*sys::open(dir.path().c_str(), O_PATH | O_DIRECTORY));
+  const CheckCounts counts = check_objects(*tree, directories, {});
+  EXPECT_EQ(counts.objects, 1u);
+  EXPECT_EQ(counts.bad, 1u);
+  EXPECT_EQ(counts.unchecked, 1u);
 }
 
 TEST(Diff, TellsWhatChanged) {
