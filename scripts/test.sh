@@ -96,6 +96,7 @@ main() {
       [[ $counts =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || counts='0 1 0'
     fi
     read -r passed failed skipped <<< "${counts##*$'\n'}"
+    [ $((passed + failed)) -gt 0 ] || failed=1  # a stage that tried nothing
     total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
     colour=$green
     [ "$failed" -eq 0 ] || colour=$red

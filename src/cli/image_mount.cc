@@ -100,6 +100,7 @@ std::expected<Plan, Problem> plan_for(const ImageMountCommand& command, const So
   const sys::Privileges may = sys::privileges();
   const bool plain = sources.objects.empty();  // an EROFS image that is no composefs
   Plan plan;
+  if (plain && !command.upperdir.empty()) return problem("upperdir: only over a composefs image, which this is not");
   if (command.standalone) {
     plan.ways = {Way::kStandalone};
     return plan;
@@ -141,6 +142,7 @@ std::expected<Plan, Problem> plan_for(const ImageMountCommand& command, const So
       return problem(fmt::format("upperdir needs overlayfs: {}", why));
   }
   if (command.upperdir.empty()) plan.ways.push_back(Way::kStandalone);
+  if (plan.ways.empty()) return problem(fmt::format("no way to mount this: {}", plan.why_not_better));
   return plan;
 }
 
@@ -163,8 +165,10 @@ Outcome mount_by_kernel(const ImageMountCommand& command, const Sources& sources
     if (!opened) return problem(fmt::format("idmap {}: {}", command.idmap, opened.error().message()));
     user_namespace = std::move(*opened);
   }
-  auto mount =
-      composefs::mount_erofs({.image = sources.image, .acl = sources.header.has_acl, .user_namespace = user_namespace});
+  auto mount = composefs::mount_erofs({.image = sources.image,
+                                       .acl = sources.header.has_acl,
+                                       .flags = command.flags,  // where no overlay hides it, it is what programs see
+                                       .user_namespace = user_namespace});
   if (!mount) return problem(mount.error().message);
   if (!sources.objects.empty()) {
     auto overlay = composefs::mount_overlay(overlay_settings(command, sources, plan, *mount));

@@ -47,7 +47,10 @@ int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemo
   }
   auto mount = fuse::mount(what.mount);
   if (!mount) return daemon.fail(fmt::format("{}: {}", what.program, mount.error().message));
-  if (what.on_mount) what.on_mount(*mount);
+  if (what.on_mount) {
+    if (const Status ready = what.on_mount(*mount); !ready)
+      return daemon.fail(fmt::format("{}: {}: {}", what.program, mount->path(), ready.error().message()));
+  }
   if (!what.foreground) log::log_to_syslog(what.program.c_str());
 
   fuse::Session* serving = nullptr;

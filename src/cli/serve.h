@@ -29,7 +29,7 @@ struct Serving {
   unsigned ring_threads = 0;
   bool io_uring_wanted = false;  // by name: switched on for the moment of mounting, and missed aloud
   bool foreground = false;
-  std::function<void(const fuse::Mount&)> on_mount;  // before the first request; may be empty
+  std::function<Status(const fuse::Mount&)> on_mount;  // before the first request; may be empty
   std::function<void(unsigned workers)> on_workers;  // before the first request, and when more are known; may be empty
   std::function<void(const fuse::Session&)> on_session;     // before the first request; may be empty
   std::function<std::string(const fuse::Session&)> report;  // SIGUSR1: one line

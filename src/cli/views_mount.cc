@@ -64,8 +64,10 @@ int serve_views(const ViewsCommand& command, const OverlayCommand& shared, fuse:
   views::Views& filesystem = **made;
 
   Serving what = serving(shared, kProgram, true);
-  what.on_mount = [&](const fuse::Mount& mount) {
-    if (const auto device = sys::device_of(mount.path())) filesystem.mounted_as(*device);
+  // By this number a path from a marker is kept out of the mount itself.
+  what.on_mount = [&](const fuse::Mount& mount) -> Status {
+    filesystem.mounted_as(TRY(sys::device_of(mount.path())));
+    return {};
   };
   what.on_workers = [&](unsigned workers) { filesystem.set_workers(workers); };
   what.on_session = [&](const fuse::Session& session) {

@@ -59,7 +59,7 @@ void Checker::collect() {
     bytes_ += node.size;
   }
   const auto is_small = [this](NodeId id) { return tree_[id].size < kBig; };
-  small_ = static_cast<std::size_t>(std::ranges::stable_partition(objects_, is_small).begin() - objects_.begin());
+  small_ = static_cast<std::size_t>(std::ranges::partition(objects_, is_small).begin() - objects_.begin());
 }
 
 Result<sys::UniqueFd> Checker::open(std::string_view object) const {

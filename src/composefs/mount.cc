@@ -30,7 +30,9 @@ KernelMount mount_erofs_source(const ErofsMount& what, const std::string& source
     TRY(context->set_flag("ro"));
     if (!what.acl) TRY(context->set_flag("noacl"));
     TRY(context->create());
-    sys::UniqueFd mount = TRY(context->mount({.read_only = true}));
+    sys::MountFlags flags = what.flags;
+    flags.read_only = true;
+    sys::UniqueFd mount = TRY(context->mount(flags));
     if (what.user_namespace) TRY(sys::map_owners(mount, what.user_namespace));
     return mount;
   };

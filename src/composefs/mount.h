@@ -25,6 +25,7 @@ using KernelMount = std::expected<sys::UniqueFd, KernelMountError>;
 struct ErofsMount {
   sys::FdRef image;
   bool acl = true;
+  sys::MountFlags flags;      // and read-only
   sys::FdRef user_namespace;  // owners are shown as it maps them; none: as they are
 };
 KernelMount mount_erofs(const ErofsMount& what);

@@ -235,7 +235,7 @@ std::optional<Digest> parse_digest(std::string_view hex) {
       nibble = static_cast<unsigned>(c - 'A' + 10);
     else
       return std::nullopt;
-    digest.bytes[i / 2] = static_cast<std::uint8_t>(digest.bytes[i / 2] << 4 | nibble);
+    digest.bytes[i / 2] = static_cast<std::uint8_t>(unsigned{digest.bytes[i / 2]} << 4 | nibble);
   }
   return digest;
 }

@@ -210,6 +210,10 @@ Result<std::size_t> read_some(FdRef fd, std::span<std::byte> out) {
   return static_cast<std::size_t>(n);
 }
 
+Status check_access(FdRef fd, int rights) {
+  return status(static_cast<int>(::syscall(SYS_faccessat2, fd.raw(), "", rights, AT_EMPTY_PATH | AT_EACCESS)));
+}
+
 Result<std::uint64_t> file_size(FdRef fd) {
   struct stat st {};
   if (::fstat(fd.raw(), &st) != 0) return fail_errno();

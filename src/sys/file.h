@@ -67,6 +67,9 @@ Status chown(FdRef dir, const char* name, std::uint32_t uid, std::uint32_t gid);
 Status utimens(FdRef dir, const char* name, const timespec& atime, const timespec& mtime);
 Status truncate(FdRef fd, std::uint64_t size);
 
+// Whether this thread, as it acts now, may do that (R_OK, W_OK, X_OK).
+Status check_access(FdRef fd, int rights);
+
 // Contents.
 // From where the file stands; pipes too. 0 at the end.
 Result<std::size_t> read_some(FdRef fd, std::span<std::byte> out);

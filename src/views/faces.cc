@@ -163,6 +163,12 @@ void Faces::forgotten(NodeId node, std::uint64_t count) {
   }
 }
 
+void Faces::moved(NodeId node, NodeId parent, std::string_view name) {
+  const MutexLock lock(shown_mutex_);
+  if (const auto found = shown_.find(raw(node)); found != shown_.end())
+    found->second.place = {.parent = parent, .name = std::string(name)};
+}
+
 std::vector<Faces::Place> Faces::shown_by(ViewIndex view) const {
   const MutexLock lock(shown_mutex_);
   std::vector<Place> places;
@@ -173,20 +179,21 @@ std::vector<Faces::Place> Faces::shown_by(ViewIndex view) const {
 }
 
 Faces::Telling Faces::tell(NodeId id, const fuse::Attr& attr, std::uint32_t caller, Time now) {
-  // To an owner nothing but the owner's part matters.
-  const bool own = attr.uid == caller;
-  const std::size_t rights =
-      absl::HashOf(attr.uid, own ? 0 : attr.gid, attr.mode & (own ? S_IRWXU : S_IRWXU | S_IRWXG | S_IRWXO));
+  const std::size_t rights = absl::HashOf(attr.uid, attr.gid, attr.mode & (S_IRWXU | S_IRWXG | S_IRWXO));
   const MutexLock lock(mutex_);
   if (Face* face = find(id)) {
     auto& [last, other] = face->told;
     if (last.rights != rights) {
       std::swap(last, other);
       last.rights = rights;
+      last.owner_rights = absl::HashOf(attr.uid, attr.mode & S_IRWXU);
     }
     last.when = now;
     if (caller != 0) face->user = now;
-    if (now - other.when < kContest && now - face->user < kContest) {
+    if (caller != 0 && caller != attr.uid) face->stranger = now;
+    // While only owners ask, nothing but the owner's part matters.
+    const bool differ = last.owner_rights != other.owner_rights || now - face->stranger < kContest;
+    if (differ && now - other.when < kContest && now - face->user < kContest) {
       if (now >= contest_end_) contest_start_ = now;
       contest_end_ = now + kContest;
     }

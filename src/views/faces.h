@@ -64,6 +64,8 @@ class Faces {
   // The kernel looked this name up and got a view's own node, in the mount's numbers; and what it forgot of such nodes.
   void shown(fuse::NodeId parent, std::string_view name, fuse::NodeId node);
   void forgotten(fuse::NodeId node, std::uint64_t count);
+  // It has another name now, in this face.
+  void moved(fuse::NodeId node, fuse::NodeId parent, std::string_view name);
   // The names whose dentries may keep the view's nodes alive.
   std::vector<Place> shown_by(ViewIndex view) const;
   // The face, if the view's engine's node is bound to one.
@@ -95,11 +97,13 @@ class Faces {
     absl::flat_hash_map<std::string, Face*> children;
     absl::flat_hash_set<std::pair<std::string, ViewIndex>> apart;
     struct Told {
-      std::size_t rights = 0;
+      std::size_t rights = 0;        // what anybody may do
+      std::size_t owner_rights = 0;  // what the owner may do, and who that is
       Time when;
     };
     std::array<Told, 2> told;  // the last two that differ, the last first
     Time user;                 // when somebody other than root was told
+    Time stranger;             // and when it was not the owner either
   };
   struct Shown {
     Place place;

@@ -144,6 +144,8 @@ Status Views::rename(const Caller& caller, NodeId parent, std::string_view name,
   const Where from = TRY(where(caller, parent, W_OK | X_OK));
   const Where to = TRY(where(caller, new_parent, W_OK | X_OK));
   if (from.view != to.view) return fail(EXDEV);
+  // The second of them may be no face, and the thread act as the daemon again.
+  if (layer_judges(from) || layer_judges(to)) TRY(act_as_caller(caller));
   const ViewIndex view = from.view->index;
   const bool source_parts = TRY(must_part(caller, from, parent, name));
   const bool target_parts = TRY(must_part(caller, to, new_parent, new_name));
@@ -156,7 +158,10 @@ Status Views::rename(const Caller& caller, NodeId parent, std::string_view name,
     if (!in.face) return;
     const auto entry = in->lookup(caller, in.node, at);
     const bool is_dir = entry && entry->node != NodeId::kNone && S_ISDIR(entry->attr.mode);
-    if (entry && entry->node != NodeId::kNone) in->forget(entry->node, 1);
+    if (entry && entry->node != NodeId::kNone) {
+      in->forget(entry->node, 1);
+      faces_.moved(outer(view, entry->node), dir, at);
+    }
     is_dir ? faces_.set_apart(dir, at, view) : faces_.clear_apart(dir, at, view);
   };
   settle(from, parent, name);

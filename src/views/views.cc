@@ -163,11 +163,10 @@ bool mode_allows(const fuse::Attr& attr, const sys::Identity& who, int rights) {
 }  // namespace
 
 // Where the kernel may have judged a face by what another view's says. An engine lists a directory that it has open,
-// and brings one into upper to write to it: neither would be refused by a layer.
+// brings one into upper to write to it, and knows names in it already: nothing of that would be refused by a layer.
 Status Views::judge(const fuse::Caller& caller, const Where& at, int rights) const {
   if (layer_judges(at)) {
-    if ((rights & R_OK) != 0) TRY(sys::reopen(TRY(walk_to(at.asked)), O_RDONLY | O_DIRECTORY));
-    return {};
+    return sys::check_access(TRY(walk_to(at.asked)), rights);
   }
   const bool others = at.view->index == kOriginal && caller.uid != self_;
   if (!others && !faces_.contested(std::chrono::steady_clock::now())) return {};

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 #include "support/backend.h"
@@ -146,11 +148,34 @@ void become_plain_user() {
 // A process that keeps the machine's rights and drops its caches for each byte it gets.
 int cache_dropper_socket = -1;
 
+// What one run of this program drops is gone for all others on the machine: tests that count requests keep it.
+class CachesKept final : public ::testing::EmptyTestEventListener {
+ public:
+  explicit CachesKept(int lock) : lock_(lock) {}
+  void OnTestStart(const ::testing::TestInfo& test) override {
+    if (std::string_view(test.test_suite_name()).find("Requests") != std::string_view::npos)
+      must(::flock(lock_, LOCK_SH), "lock");
+  }
+  void OnTestEnd(const ::testing::TestInfo&) override { ::flock(lock_, LOCK_UN); }
+
+ private:
+  int lock_;
+};
+
+int open_cache_lock() {
+  const int lock = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  must(lock, "open");
+  return lock;
+}
+
 [[noreturn]] void serve_cache_drops(int socket) {
   must(::prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
+  const int lock = open_cache_lock();
   for (char byte = 0; ::read(socket, &byte, 1) == 1;) {
     ::sync();
+    must(::flock(lock, LOCK_EX), "lock");
     write_all("/proc/sys/vm/drop_caches", "2");
+    ::flock(lock, LOCK_UN);
     must(::write(socket, &byte, 1), "answer");
   }
   std::_Exit(0);
@@ -171,6 +196,7 @@ int worker(int go_read, int unshared_write) {
     become_plain_user();
   }
   ::umask(022);
+  ::testing::UnitTest::GetInstance()->listeners().Append(new CachesKept(open_cache_lock()));
   int status = RUN_ALL_TESTS();
   print_not_on();
   std::fflush(nullptr);

@@ -71,6 +71,12 @@ for option in --standalone --fuse=no; do
   check "plain EROFS, $option: the same" same plain m --links
   umount m
 done
+check "plain EROFS: mount flags count" sh -c "$m --fuse=no -o nosuid,nodev,noexec plain.erofs m && findmnt -no OPTIONS m | grep -q nosuid,nodev,noexec"
+umount m
+mkdir plainup plainwork
+for option in --fuse=no --fuse=yes --fuse=auto; do
+  check "plain EROFS, $option: no upper layer" refused "only over a composefs image" "$mount_composefs" $option -o upperdir=plainup,workdir=plainwork plain.erofs m
+done
 head -c 300000 /dev/zero | tr '\0' z > plain/packable
 check "compressed: the file says that it is not supported, others are fine" sh -c "mkfs.erofs --quiet -zlz4 packed.erofs plain && $m --standalone packed.erofs m && cmp m/dir/file plain/dir/file && stat m/packable 2>&1 | grep -q 'not supported'"
 umount m

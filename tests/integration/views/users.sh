@@ -24,4 +24,21 @@ exec 3<&-
 check "two users and a stranger at the same paths" python3 users/users.py "$tree" "$room/users" "${VELLUM_SECONDS:-3}"
 sleep 2.1
 check "modes are shown as they are when nobody is in the way" says "755" as 1001 stat -c %a "$tree"
+end_views
+
+# What is root's stays root's while a user's view says otherwise of the directory that all share.
+mkdir -p "$tree/sub/mine"; chown 1001:1001 "$tree/sub/mine"; echo root > "$tree/rootfile"
+mkdir -m 777 users/open; chown 1001:1001 users/open
+check "mount, one level shared" views
+turns() { for _ in 1 2 3 4 5; do stat -c %a "$tree"; as 1001 stat -c %a "$tree"; done | sort -u; }
+check "root and a user without any view see the mode as it is" says 755 turns
+differing() { for _ in $(seq 400); do WRAPPER_UPPER=$room/users/open as 1001 stat "$tree"; as 1001 stat "$tree"; cat "$tree/closed/inner/secret"; done > /dev/null 2>&1; }
+differing & contest=$!
+sleep 0.3
+stays() { for _ in $(seq 60); do refused "Permission denied" as 1001 "$@" || return 1; done; }
+check "no file of root's is moved into a directory of one's own" stays mv "$tree/rootfile" "$tree/sub/mine/x"
+check "nothing is read below a directory that is closed" stays cat "$tree/closed/inner/secret"
+check "nor listed" stays ls "$tree/closed/inner"
+kill $contest; wait $contest 2> /dev/null
+check "the file is where it was" grep -q root "$tree/rootfile"
 [ -z "${VELLUM_SHOW:-}" ] || cat "$room/log/last"
