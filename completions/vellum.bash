@@ -64,6 +64,44 @@ _vellum_overlay() {
   fi
 }
 
+_vellum_image() {
+  local current=$1 previous=$2 command=${COMP_WORDS[2]} words=''
+  case $previous in
+    --fuse) words='auto yes no' ;;
+    --io_uring) words='auto 1 0' ;;
+    --algorithm) words='sha256 sha512' ;;
+    --block-size) words='4096 65536' ;;
+    --min-version | --max-version) words='0 1' ;;
+    --basedir | --digest-store | --upperdir | --workdir)
+      compopt -o dirnames
+      return
+      ;;
+    --digest | --filter | --threads) return ;;
+  esac
+  if [[ -n $words ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+    return
+  fi
+  if [[ $COMP_CWORD -eq 2 ]]; then
+    mapfile -t COMPREPLY < <(compgen -W 'create info ls dump diff verify measure mount --help' -- "$current")
+  elif [[ $current == -* ]]; then
+    case $command in
+      create) words='--digest-store --from-dump --hard-links --use-epoch --skip-devices --skip-xattrs --user-xattrs
+        --print-digest --digest-only --min-version --max-version --threads' ;;
+      info) words='--json' ;;
+      ls | dump) words='--filter' ;;
+      diff) words='-q --quiet' ;;
+      verify) words='--basedir --digest --threads -q --quiet' ;;
+      measure) words='--algorithm --block-size' ;;
+      mount) words='-o --basedir --digest --verity --tryverity --idmap --upperdir --workdir --ro --rw --nosuid --nodev
+        --noexec --noatime --fuse --standalone --foreground --allow_other --threads --io_uring --debug' ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$current")
+  else
+    compopt -o default
+  fi
+}
+
 _vellum() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
@@ -98,6 +136,8 @@ _vellum() {
     elif [[ $previous != --env-prefix ]]; then
       compopt -o dirnames
     fi
+  elif [[ ${COMP_WORDS[1]} == image ]]; then
+    _vellum_image "$current" "$previous"
   elif [[ ${COMP_WORDS[1]} == stats ]]; then
     if [[ $current == -* ]]; then
       mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$current")

@@ -15,4 +15,25 @@ while read -r option; do
     grep -qE "(^|[^a-z_])$option([^a-z_]|$)" "$file" || { echo "$file does not tell of '$option'"; missing=1; }
   done
 done < <(sed -nE 's/^ +\{"([^"]+)", Argument::.*/\1/p' src/cli/overlay_options.cc | grep -vE "$untold")
+
+# told_of OPTION FILE[+FILE]...: one of those joined by + is enough. Manuals write hyphens as \-.
+told_of() {
+  local option=$1 files text
+  shift
+  for files; do
+    IFS=+ read -ra files <<< "$files"
+    text=$(sed 's/\\-/-/g' "${files[@]}")
+    grep -qE -- "(^|[^a-z_-])(--|-l )?$option([^a-z_-]|$)" <<< "$text" ||
+      { echo "${files[*]} does not tell of '$option'"; missing=1; }
+  done
+}
+completions=(completions/vellum.bash completions/_vellum completions/vellum.fish)
+while read -r option; do
+  told_of "$option" man/vellum-image.1+man/mkcomposefs.1 "${completions[@]}"
+done < <(sed -nE '/image_main\(/,$p; /add_create\(/,/^}/p' src/cli/image_main.cc |
+  grep -oE '"(-q,)?--[a-z-]+"' | sed -E 's/"(-q,)?--(.*)"/\2/' | sort -u)
+untold='^(auto|noauto|defaults|nofail|_netdev|suid|dev|exec)$'
+while read -r option; do
+  told_of "$option" man/mount.composefs.8 "${completions[@]}"
+done < <(sed -nE 's/^ +Option\{"([^"]+)".*/\1/p' src/cli/image_mount_options.cc | grep -vE "$untold")
 exit "$missing"

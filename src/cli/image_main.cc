@@ -80,14 +80,15 @@ int show_info(const Command& command) {
     if (!opened) return complain(opened.error());
     const erofs::Image& image = opened->file->image();
     const Counts counts = count(opened->tree);
-    const std::string digest = composefs::digest_of_bytes(image.bytes(), {}, composefs::default_threads()).hex();
+    const std::string digest =
+        composefs::digest_of_bytes(opened->file->bytes(), {}, composefs::default_threads()).hex();
     const std::uint32_t version = image.composefs()->composefs_version;
     if (command.json) {
       const nlohmann::ordered_json json = {
           {"image", path},
           {"version", version},
           {"digest", digest},
-          {"size", image.bytes().size()},
+          {"size", opened->file->bytes().size()},
           {"inodes", image.inodes()},
           {"directories", counts.directories},
           {"files", counts.files},
@@ -105,7 +106,7 @@ int show_info(const Command& command) {
       continue;
     }
     put(fmt::format("{}\n  version     {}\n  digest      {}\n  size        {} bytes, {} inodes\n", path, version,
-                    digest, image.bytes().size(), image.inodes()));
+                    digest, opened->file->bytes().size(), image.inodes()));
     put(fmt::format("  directories {}\n  files       {} ({} in the image), {} bytes\n  symlinks    {}\n",
                     counts.directories, counts.files, counts.inline_files, counts.bytes, counts.symlinks));
     put(fmt::format(
@@ -167,7 +168,7 @@ int verify(const Command& command) {
   if (!command.digest.empty()) {
     const auto expected = composefs::parse_digest(command.digest);
     if (!expected || expected->size != 32) return complain("--digest takes 64 hex digits");
-    const auto found = composefs::digest_of_bytes(opened->file->image().bytes(), {}, composefs::default_threads());
+    const auto found = composefs::digest_of_bytes(opened->file->bytes(), {}, composefs::default_threads());
     if (found != *expected)
       return complain(fmt::format("{}: digest expected {}, found {}", command.paths[0], expected->hex(), found.hex()));
   }

@@ -50,6 +50,7 @@ struct Sources {
   std::vector<sys::UniqueFd> objects;
   composefs::ImageHeader header;
   std::string mountpoint;  // absolute
+  sys::UniqueFd place;     // the same directory, whatever becomes of the path
 };
 
 std::expected<Sources, Problem> open_sources(const ImageMountCommand& command) {
@@ -78,6 +79,9 @@ std::expected<Sources, Problem> open_sources(const ImageMountCommand& command) {
   const auto place = sys::real_path(command.mountpoint);
   if (!place) return problem(fmt::format("mountpoint {}: {}", command.mountpoint, place.error().message()));
   sources.mountpoint = *place;
+  auto held = sys::open(place->c_str(), O_PATH | O_CLOEXEC);
+  if (!held) return problem(fmt::format("mountpoint {}: {}", command.mountpoint, held.error().message()));
+  sources.place = std::move(*held);
   return sources;
 }
 
@@ -93,7 +97,7 @@ bool objects_have_verity(const Sources& sources) {
 struct Plan {
   std::vector<Way> ways;
   std::string why_not_better;
-  bool kernel_checks = false;  // overlayfs is told verity=require
+  bool kernel_checks = false;  // overlayfs is told to
 };
 
 std::expected<Plan, Problem> plan_for(const ImageMountCommand& command, const Sources& sources) {
@@ -150,10 +154,10 @@ composefs::OverlayMount overlay_settings(const ImageMountCommand& command, const
                                          sys::FdRef metadata) {
   composefs::OverlayMount settings;
   settings.metadata = metadata;
-  settings.object_fds = &sources.objects;
+  settings.objects = &sources.objects;
   settings.upper = command.upperdir;
   settings.work = command.workdir;
-  settings.require_verity = plan.kernel_checks;
+  settings.verify = plan.kernel_checks ? command.verify : composefs::Verify::kNo;
   settings.flags = command.flags;
   return settings;
 }
@@ -175,7 +179,7 @@ Outcome mount_by_kernel(const ImageMountCommand& command, const Sources& sources
     if (!overlay) return problem(overlay.error().message);
     mount = std::move(overlay);
   }
-  if (const Status attached = sys::attach(*mount, sources.mountpoint); !attached)
+  if (const Status attached = sys::attach(*mount, sources.place); !attached)
     return problem(fmt::format("cannot attach the mount at {}: {}", sources.mountpoint, attached.error().message()));
   return {};
 }
@@ -200,7 +204,7 @@ class Place {
 
 // Serves the metadata on a mount that is never seen, mounts the overlay over it, and goes on until that is gone.
 // An error: this way did not work, and nothing is left of it.
-Outcome serve_below_overlay(const std::string& program, const ImageMountCommand& command, const Sources& sources,
+Outcome serve_below_overlay(const std::string& program, const ImageMountCommand& command, Sources& sources,
                             const Plan& plan, fuse::Filesystem& filesystem, fuse::Daemon& daemon, int& code) {
   // As in serve(): the kernel offers it at the moment of mounting.
   std::optional<sys::UringPermit> permit;
@@ -230,9 +234,10 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
     metadata->reset();  // the overlay holds it from now on; when the overlay goes, so does the connection
     const MutexLock lock(mutex);
     if (stopping) return problem("stopped while mounting");
-    if (const Status attached = sys::attach(*overlay, sources.mountpoint); !attached)
+    if (const Status attached = sys::attach(*overlay, sources.place); !attached)
       return problem(fmt::format("cannot attach the mount at {}: {}", sources.mountpoint, attached.error().message()));
     place.emplace(sources.mountpoint);
+    sources.place.reset();  // or the file system below could not be unmounted while we serve
     return {};
   };
   // On a thread of its own: overlayfs asks us for the root before it stands.
@@ -331,6 +336,7 @@ int serve_image(const std::string& program, const ImageMountCommand& command, So
       tell = true;
       continue;
     }
+    sources.place.reset();
     if (sources.objects.empty()) {
       composefs::ImageFs filesystem(
           image, {.xattrs = composefs::XattrRule::kAsStored, .external_files = false, .trusted_xattrs = trusted});

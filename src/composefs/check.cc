@@ -4,18 +4,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "base/crew.h"
 #include "sys/file.h"
 
 namespace vellum::composefs {
 namespace {
 
 constexpr std::uint64_t kBig = std::uint64_t{16} << 20;  // read by all threads together
+
+// What the image says; empty: nothing.
+std::span<const std::uint8_t> digest_of(const Node& node) {
+  if (node.digest != nullptr) return {node.digest, VerityFormat{.hash = Hash::kSha256}.digest_size()};
+  if (node.sha512 != nullptr) return {node.sha512, VerityFormat{.hash = Hash::kSha512}.digest_size()};
+  return {};
+}
 
 class Checker {
  public:
@@ -51,9 +57,8 @@ void Checker::collect() {
   for (std::uint32_t i = 0; i < tree_.size(); ++i) {
     const Node& node = tree_[NodeId{i}];
     if (node.link != kNoNode || !node.is_regular() || node.content != nullptr || node.size == 0) continue;
-    const std::string_view digest =
-        node.digest == nullptr ? std::string_view()
-                               : std::string_view(static_cast<const char*>(static_cast<const void*>(node.digest)), 32);
+    const std::span<const std::uint8_t> expected = digest_of(node);
+    const std::string_view digest(static_cast<const char*>(static_cast<const void*>(expected.data())), expected.size());
     if (!seen.insert({node.payload, {node.size, digest}}).second) continue;
     objects_.push_back(NodeId{i});
     bytes_ += node.size;
@@ -67,7 +72,7 @@ Result<sys::UniqueFd> Checker::open(std::string_view object) const {
   if (object.empty()) return fail(ENOENT);
   Errno error(ENOENT);
   for (const sys::UniqueFd& directory : directories_) {
-    auto file = sys::open_beneath(directory, object, O_RDONLY | O_NONBLOCK);
+    auto file = sys::open_beneath(directory, object, O_RDONLY | O_NONBLOCK, sys::MountsBelow::kRefused);
     if (file) return file;
     if (error == ENOENT) error = file.error();
   }
@@ -93,19 +98,21 @@ std::optional<BadObject> Checker::fault(const Node& node, unsigned threads) cons
     bad.detail = fmt::format("{} bytes expected, {} found", node.size, status->size);
     return bad;
   }
-  if (node.digest == nullptr) {
+  const std::span<const std::uint8_t> digest = digest_of(node);
+  if (digest.empty()) {
     bad.fault = Fault::kNoDigest;
     return bad;
   }
-  const auto found = measure_digest(*file, {}, threads);
+  const VerityFormat format{.hash = node.digest != nullptr ? Hash::kSha256 : Hash::kSha512, .block_bits = 12};
+  const auto found = measure_digest(*file, format, threads);
   if (!found) {
     bad.fault = Fault::kUnreadable;
     bad.detail = found.error().message();
     return bad;
   }
-  if (std::memcmp(found->bytes.data(), node.digest, 32) == 0) return std::nullopt;
-  Digest expected{.bytes = {}, .size = 32};
-  std::copy_n(node.digest, 32, expected.bytes.begin());
+  if (std::ranges::equal(found->view(), digest)) return std::nullopt;
+  Digest expected{.bytes = {}, .size = static_cast<std::uint8_t>(digest.size())};
+  std::ranges::copy(digest, expected.bytes.begin());
   bad.fault = Fault::kDigest;
   bad.detail = fmt::format("digest expected {}, found {}", expected.hex(), found->hex());
   return bad;
@@ -140,11 +147,7 @@ void Checker::work() {
 
 CheckCounts Checker::run() {
   collect();
-  {
-    std::vector<std::jthread> others;
-    for (unsigned i = 1; i < threads_; ++i) others.emplace_back([this] { work(); });
-    work();
-  }
+  run_crew(threads_, [this] { work(); });
   for (std::size_t i = small_; i < objects_.size(); ++i) check(objects_[i], threads_);
   return counts_;
 }

@@ -9,6 +9,7 @@
 #include <expected>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "composefs/verity.h"
@@ -24,6 +25,8 @@ class ImageFile {
   static std::expected<std::unique_ptr<ImageFile>, std::string> load(sys::FdRef file,
                                                                      const std::optional<Digest>& expected);
   const erofs::Image& image() const { return *image_; }
+  // All of the file: what its digest is of. image().bytes() ends where the image says that it ends.
+  std::span<const std::byte> bytes() const { return mapping_.bytes(); }
   bool shared() const { return shared_; }  // mapped as it is
 
  private:

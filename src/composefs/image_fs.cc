@@ -185,22 +185,24 @@ Result<fuse::OpenReply> ImageFs::open_object(fuse::NodeId node, const erofs::Ino
     return fail(name.error());
   }
   if (const auto there = open_again(node)) {
-    const Status still = options_.objects->recheck(*name, there->file);
+    const auto still = options_.objects->recheck(*name, there->file);
     // Perhaps another lies in its place by now; but while somebody has it open, all have the same.
     if (!still && !drop(node)) return fail(still.error());
     if (still) {
       reply.backing_id = there->backing_id;
-      reply.keep_cache = reply.backing_id == 0;
+      reply.keep_cache = reply.backing_id == 0 && still_cached(node, *still);
       return reply;
     }
   }
+  Objects::Opened object = TRY(open_file(*name));
   auto fresh = std::make_shared<OpenObject>();
-  fresh->file = TRY(options_.objects->open(*name));
+  fresh->file = std::move(object.file);
+  const bool keep = still_cached(node, object.fingerprint);
   // Small ones are read into the cache faster than they are registered. Refused where the objects' own file system is
   // stacked on another: then through the cache too.
   const bool small = inode.size <= kSmallObject;
   if (passthrough_ && !small) fresh->backing_id = notifier_->open_backing(fresh->file.raw()).value_or(0);
-  if (small) store_small(node, fresh->file, inode.size);
+  if (small && keep) store_small(node, fresh->file, inode.size);  // else the kernel would drop it again
 
   std::int32_t unused = 0;
   {
@@ -214,8 +216,27 @@ Result<fuse::OpenReply> ImageFs::open_object(fuse::NodeId node, const erofs::Ino
     reply.backing_id = place->second->backing_id;
   }
   if (unused != 0) ignore(notifier_->close_backing(unused));  // it was never handed out
-  reply.keep_cache = reply.backing_id == 0;
+  reply.keep_cache = reply.backing_id == 0 && keep;
   return reply;
+}
+
+Result<Objects::Opened> ImageFs::open_file(const ObjectName& name) {
+  auto object = options_.objects->open(name);
+  if (object || object.error() != EMFILE) return object;
+  // Those that nobody uses need not stay.
+  for (Shard& shard : shards_) {
+    Gone gone;
+    MutexLock lock(shard.mutex);
+    close_idle(shard, 0, gone);
+  }
+  return options_.objects->open(name);
+}
+
+bool ImageFs::still_cached(fuse::NodeId node, Objects::Fingerprint fingerprint) {
+  Shard& shard = shard_of(node);
+  MutexLock lock(shard.mutex);
+  const auto [known, first] = shard.cached.try_emplace(fuse::raw(node), fingerprint);
+  return first || std::exchange(known->second, fingerprint) == fingerprint;
 }
 
 // The content goes along with the answer to OPEN, which saves a READ. Nothing depends on it. The kernel waits here for
@@ -230,8 +251,7 @@ void ImageFs::store_small(fuse::NodeId node, sys::FdRef file, std::uint64_t size
 
 void ImageFs::release(fuse::NodeId node, fuse::HandleId handle) {
   if (handle != kObject) return;
-  // What is closed for good is closed after the mutex.
-  std::vector<std::shared_ptr<OpenObject>> gone;
+  Gone gone;
   {
     Shard& shard = shard_of(node);
     MutexLock lock(shard.mutex);
@@ -241,20 +261,44 @@ void ImageFs::release(fuse::NodeId node, fuse::HandleId handle) {
     if (found->second->backing_id != 0 || most_idle_ == 0) {
       gone.push_back(std::move(found->second));
       shard.objects.erase(found);
+    } else if (found->second->queued) {
+      found->second->again = true;
     } else {
+      found->second->queued = true;
       shard.idle.push_back(fuse::raw(node));
-      while (shard.idle.size() > most_idle_) {
-        const auto oldest = shard.objects.find(shard.idle.front());
-        shard.idle.pop_front();
-        if (oldest == shard.objects.end() || oldest->second->opens != 0) continue;
-        gone.push_back(std::move(oldest->second));
-        shard.objects.erase(oldest);
-      }
+      close_idle(shard, most_idle_, gone);
     }
   }
   for (const auto& last : gone) {
     if (last->backing_id != 0) ignore(notifier_->close_backing(last->backing_id));  // unmounted meanwhile
   }
+}
+
+void ImageFs::close_idle(Shard& shard, std::size_t most, Gone& gone) {
+  while (shard.idle.size() > most) {
+    const std::uint64_t node = shard.idle.front();
+    shard.idle.pop_front();
+    const auto oldest = shard.objects.find(node);
+    if (oldest == shard.objects.end()) continue;
+    OpenObject& object = *oldest->second;
+    object.queued = false;
+    if (object.opens != 0) continue;  // it comes back when it is closed
+    if (std::exchange(object.again, false) && most != 0) {
+      object.queued = true;
+      shard.idle.push_back(node);
+      continue;
+    }
+    gone.push_back(std::move(oldest->second));
+    shard.objects.erase(oldest);
+  }
+}
+
+Result<std::size_t> ImageFs::move_out(fuse::NodeId node, fuse::HandleId handle, std::uint64_t offset,
+                                      fuse::FileMover& mover) {
+  if (handle != kObject) return fail(EOPNOTSUPP);
+  const auto object = opened(node);
+  if (!object) return fail(EBADF);
+  return mover.move(object->file, offset);
 }
 
 Result<std::size_t> ImageFs::read(const fuse::Caller&, fuse::NodeId node, fuse::HandleId handle, std::uint64_t offset,

@@ -9,12 +9,15 @@
 // Threads: safe. Errors: those of the image (EUCLEAN: damaged) and of the objects (EIO); changes are EROFS.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "base/mutex.h"
 #include "composefs/objects.h"
@@ -46,6 +49,7 @@ class ImageFs final : public fuse::Filesystem {
   Result<fuse::OpenReply> open(const fuse::Caller&, fuse::NodeId, int flags, bool) override;
   Result<std::size_t> read(const fuse::Caller&, fuse::NodeId, fuse::HandleId, std::uint64_t offset,
                            std::span<std::byte> out) override;
+  Result<std::size_t> move_out(fuse::NodeId, fuse::HandleId, std::uint64_t offset, fuse::FileMover&) override;
   Result<std::uint64_t> lseek(const fuse::Caller&, fuse::NodeId, fuse::HandleId, std::uint64_t offset,
                               int whence) override;
   void release(fuse::NodeId, fuse::HandleId) override;
@@ -70,14 +74,20 @@ class ImageFs final : public fuse::Filesystem {
   struct OpenObject {
     sys::UniqueFd file;
     std::int32_t backing_id = 0;
-    std::uint64_t opens = 1;  // under its shard's mutex
+    // Under its shard's mutex:
+    std::uint64_t opens = 1;
+    bool queued = false;  // among the idle
+    bool again = false;   // opened since it was queued
   };
+  using Gone = std::vector<std::shared_ptr<OpenObject>>;  // to be closed when the mutex is free
   struct Shard {
     Mutex mutex;
     std::unordered_map<std::uint64_t, std::shared_ptr<OpenObject>> objects VELLUM_GUARDED_BY(mutex);
     // Those that nobody has open, in the order in which they were closed. One that was opened again stays in it until
-    // its turn comes.
+    // its turn comes, and gets another.
     std::deque<std::uint64_t> idle VELLUM_GUARDED_BY(mutex);
+    // Of every node that was opened: which object the kernel may have cached pages of.
+    absl::flat_hash_map<std::uint64_t, Objects::Fingerprint> cached VELLUM_GUARDED_BY(mutex);
   };
   static constexpr std::size_t kShards = 16;
 
@@ -93,6 +103,10 @@ class ImageFs final : public fuse::Filesystem {
   Shard& shard_of(fuse::NodeId node) { return shards_[fuse::raw(node) % kShards]; }
   std::shared_ptr<OpenObject> opened(fuse::NodeId node);
   Result<fuse::OpenReply> open_object(fuse::NodeId node, const erofs::Inode& inode);
+  Result<Objects::Opened> open_file(const ObjectName& name);
+  // Whether what the kernel has cached of this node is of this very object.
+  bool still_cached(fuse::NodeId node, Objects::Fingerprint fingerprint);
+  static void close_idle(Shard& shard, std::size_t most, Gone& gone) VELLUM_REQUIRES(shard.mutex);
   // An open object that is there already, counted once more; null: there is none.
   std::shared_ptr<OpenObject> open_again(fuse::NodeId node);
   // Undoes that; if nobody else has it open, it is gone. Whether it is.

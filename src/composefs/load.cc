@@ -8,6 +8,7 @@
 #include <array>
 
 #include "composefs/overlay_names.h"
+#include "composefs/verity.h"
 
 namespace vellum::composefs {
 namespace {
@@ -230,10 +231,12 @@ void Loader::take_xattr(Node& node, std::string_view name, const erofs::Xattr& x
     return;
   }
   if (name == kMetacopyName) {
-    constexpr std::size_t kHead = 4;
-    if (node.is_regular() && value.size() == kHead + 32) {
+    constexpr std::size_t kHead = 4;  // version, length of it all, flags, algorithm
+    constexpr std::size_t kSha256 = kHead + 32, kSha512 = kHead + 64;
+    const bool sha512 = value.size() == kSha512 && value[3] == static_cast<char>(Hash::kSha512);
+    if (node.is_regular() && (value.size() == kSha256 || sha512)) {
       const std::string_view kept = keep(value.substr(kHead), xattr.shared);
-      node.digest = static_cast<const std::uint8_t*>(static_cast<const void*>(kept.data()));
+      (sha512 ? node.sha512 : node.digest) = static_cast<const std::uint8_t*>(static_cast<const void*>(kept.data()));
     }
     return;
   }

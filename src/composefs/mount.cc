@@ -1,11 +1,13 @@
 #include "composefs/mount.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <optional>
 #include <utility>
 
 #include "base/scope.h"
+#include "sys/file.h"
 #include "sys/process.h"
 
 namespace vellum::composefs {
@@ -51,10 +53,10 @@ class AttachedLayer {
   }
   Status attach(sys::FdRef mount) {
     std::string path = TRY(sys::make_temporary_directory());
-    if (const Status attached = sys::attach(mount, path); !attached) {
-      ignore(sys::remove_directory(path));
-      return attached;
-    }
+    auto undo = on_failure([&path] { ignore(sys::remove_directory(path)); });
+    const sys::UniqueFd directory = TRY(sys::open(path.c_str(), O_PATH | O_DIRECTORY));
+    TRY(sys::attach(mount, directory));
+    undo.done();
     path_ = std::move(path);
     return {};
   }
@@ -66,16 +68,16 @@ class AttachedLayer {
 
 Status add_layers(sys::FsContext& context, const OverlayMount& what, AttachedLayer& attached) {
   if (const Status by_fd = context.set_fd("lowerdir+", what.metadata); by_fd) {
-    for (const sys::UniqueFd& objects : *what.object_fds) TRY(context.set_fd("datadir+", objects));
+    for (const sys::UniqueFd& objects : *what.objects) TRY(context.set_fd("datadir+", objects));
     return {};
   }
   TRY(attached.attach(what.metadata));
   if (const Status by_path = context.set("lowerdir+", attached.path()); by_path) {
-    for (const sys::UniqueFd& objects : *what.object_fds) TRY(context.set("datadir+", path_of(objects)));
+    for (const sys::UniqueFd& objects : *what.objects) TRY(context.set("datadir+", path_of(objects)));
     return {};
   }
   std::string lower = attached.path();
-  for (const sys::UniqueFd& objects : *what.object_fds) lower += "::" + path_of(objects);
+  for (const sys::UniqueFd& objects : *what.objects) lower += "::" + path_of(objects);
   return context.set("lowerdir", lower);
 }
 
@@ -122,7 +124,7 @@ KernelMount mount_overlay(const OverlayMount& what) {
       TRY(context->set("metacopy", "on"));
       TRY(context->set("redirect_dir", "on"));
     }
-    if (what.require_verity) TRY(context->set("verity", "require"));
+    if (what.verify != Verify::kNo) TRY(context->set("verity", what.verify == Verify::kTry ? "on" : "require"));
     TRY(add_layers(*context, what, attached));
     if (!what.upper.empty()) {
       TRY(context->set("upperdir", what.upper));

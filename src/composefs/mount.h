@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "composefs/objects.h"
 #include "sys/fd.h"
 #include "sys/mount_api.h"
 
@@ -34,13 +35,12 @@ KernelMount mount_erofs(const ErofsMount& what);
 KernelMount mount_fuse(sys::FdRef device, const std::string& subtype, bool allow_other);
 
 struct OverlayMount {
-  sys::FdRef metadata;  // a detached mount
-  std::vector<std::string> objects;
-  const std::vector<sys::UniqueFd>* object_fds = nullptr;  // the same, open
-  std::string upper, work;                                 // both, or none
+  sys::FdRef metadata;                                  // a detached mount
+  const std::vector<sys::UniqueFd>* objects = nullptr;  // directories
+  std::string upper, work;                              // both, or none
   // The layers speak user.overlay.*: what a user namespace may mount. Else trusted.overlay.*.
   bool userxattr = false;
-  bool require_verity = false;
+  Verify verify = Verify::kNo;  // by the kernel, which knows fs-verity only
   sys::MountFlags flags;
 };
 KernelMount mount_overlay(const OverlayMount& what);

@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 
+#include <chrono>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "base/log.h"
+#include "composefs/dump.h"
 
 namespace vellum::composefs {
 namespace {
@@ -16,6 +19,21 @@ constexpr std::size_t kMetacopyHeader = 4;
 constexpr std::size_t kMostVerdicts = 1 << 18;
 // From here on several threads measure one object.
 constexpr std::uint64_t kLarge = 8 << 20;
+// Longer than any kernel's clock of time stamps takes from one value to the next (10 ms).
+constexpr std::chrono::milliseconds kTick(50);
+
+// Whether a change now would give another time.
+bool settled(const timespec& changed) {
+  const auto then = std::chrono::seconds(changed.tv_sec) + std::chrono::nanoseconds(changed.tv_nsec);
+  return std::chrono::abs(std::chrono::system_clock::now().time_since_epoch() - then) > kTick;
+}
+
+// For the log: an image may say any bytes.
+std::string shown(const ObjectName& object) {
+  std::string text;
+  append_escaped(text, object.path, {.spaces_stay = true});
+  return text;
+}
 
 }  // namespace
 
@@ -57,43 +75,44 @@ Result<sys::UniqueFd> Objects::find(const ObjectName& object) const {
   Errno why(ENOENT);
   for (const sys::UniqueFd& directory : directories_) {
     // An object that is a fifo must not hold the server up.
-    auto file = sys::open_beneath(directory, object.path, O_RDONLY | O_NONBLOCK);
+    auto file = sys::open_beneath(directory, object.path, O_RDONLY | O_NONBLOCK, sys::MountsBelow::kRefused);
     if (file) return file;
     if (file.error() != ENOENT) why = file.error();
   }
   return fail(why);
 }
 
-Result<sys::UniqueFd> Objects::open(const ObjectName& object) {
+Result<Objects::Opened> Objects::open(const ObjectName& object) {
   auto file = find(object);
+  if (!file && (file.error() == EMFILE || file.error() == ENFILE)) return fail(file.error());
   if (!file) {
-    log::error("object {}: {}", object.path, file.error().message());
+    log::error("object {}: {}", shown(object), file.error().message());
     return fail(EIO);
   }
-  TRY(check(object, *file));
-  return file;
+  const Fingerprint fingerprint = TRY(check(object, *file));
+  return Opened{.file = std::move(*file), .fingerprint = fingerprint};
 }
 
-Status Objects::recheck(const ObjectName& object, sys::FdRef file) { return check(object, file); }
+Result<Objects::Fingerprint> Objects::recheck(const ObjectName& object, sys::FdRef file) { return check(object, file); }
 
-Status Objects::check(const ObjectName& object, sys::FdRef file) {
+Result<Objects::Fingerprint> Objects::check(const ObjectName& object, sys::FdRef file) {
   const sys::Statx st = TRY(sys::statx(file, ""));
   if (!st.is_regular()) {
-    log::error("object {}: is no regular file", object.path);
+    log::error("object {}: is no regular file", shown(object));
     return fail(EIO);
   }
   if (st.size != object.size) {
-    log::error("object {}: has {} bytes, the image says {}", object.path, st.size, object.size);
+    log::error("object {}: has {} bytes, the image says {}", shown(object), st.size, object.size);
     return fail(EIO);
   }
   if (verify_ != Verify::kNo) TRY(check_digest(object, file, st));
-  return {};
+  return absl::HashOf(identity_of(st, 0));
 }
 
 Status Objects::check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st) {
   if (!object.digest) {
     if (verify_ == Verify::kTry) return {};
-    log::error("object {}: the image has no digest for it, and only checked files may be read", object.path);
+    log::error("object {}: the image has no digest for it, and only checked files may be read", shown(object));
     return fail(EIO);
   }
   const Identity identity = identity_of(st, object.digest->size);
@@ -107,22 +126,25 @@ Status Objects::check_digest(const ObjectName& object, sys::FdRef file, const sy
     const auto measured =
         measure_digest(file, {.hash = hash, .block_bits = 12}, st.size >= kLarge ? default_threads() : 1);
     if (!measured) {
-      log::error("object {}: cannot be measured: {}", object.path, measured.error().message());
+      log::error("object {}: cannot be measured: {}", shown(object), measured.error().message());
       return fail(EIO);
     }
     found = *measured;
     // What changed under the measuring eye has no verdict.
     if (identity_of(TRY(sys::statx(file, "")), object.digest->size) != identity) {
-      log::error("object {}: changed while it was measured", object.path);
+      log::error("object {}: changed while it was measured", shown(object));
       return fail(EIO);
     }
     MutexLock lock(mutex_);
     ++measured_;
-    if (verdicts_.size() >= kMostVerdicts) verdicts_.clear();
-    verdicts_.emplace(identity, *found);
+    // A change within the same tick of the clock would leave the times as they are.
+    if (settled(st.ctime)) {
+      if (verdicts_.size() >= kMostVerdicts) verdicts_.clear();
+      verdicts_.emplace(identity, *found);
+    }
   }
   if (*found != *object.digest) {
-    log::error("object {}: wrong content: digest expected {}, found {}", object.path, object.digest->hex(),
+    log::error("object {}: wrong content: digest expected {}, found {}", shown(object), object.digest->hex(),
                found->hex());
     return fail(EIO);
   }

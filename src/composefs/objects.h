@@ -3,15 +3,19 @@
 //
 // Checking. The kernel is asked for the object's fs-verity digest; where it has none, the digest is computed from the
 // content, once: the verdict holds for that identity (device, inode, size, mtime, ctime). What fs-verity protects
-// cannot change afterwards; for the rest the check is as good as the object directory's permissions.
-// Objects are found beneath the directories, through no symlink, in the order given.
-// Threads: safe. Errors: EIO for whatever is wrong with an object, with a line in the log that says what.
+// cannot change afterwards; for the rest the check is as good as the object directory's permissions: whoever may write
+// there can map an object and write later, which no time stamp tells.
+// Objects are found beneath the directories, through no symlink and into no other mount, in the order given.
+// Threads: safe. Errors: EIO for whatever is wrong with an object, with a line in the log that says what; EMFILE,
+// ENFILE without a line: it is not the object's fault.
 #pragma once
+
+#include <absl/container/flat_hash_map.h>
 
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -42,9 +46,15 @@ class Objects {
  public:
   Objects(std::vector<sys::UniqueFd> directories, Verify verify);
 
-  Result<sys::UniqueFd> open(const ObjectName& object);
+  // Another value than before: the object is another, or was written to.
+  using Fingerprint = std::uint64_t;
+  struct Opened {
+    sys::UniqueFd file;
+    Fingerprint fingerprint = 0;
+  };
+  Result<Opened> open(const ObjectName& object);
   // One that open() gave earlier, before it is handed out again: it may have changed.
-  Status recheck(const ObjectName& object, sys::FdRef file);
+  Result<Fingerprint> recheck(const ObjectName& object, sys::FdRef file);
   // How many objects were read from end to end for a digest.
   std::uint64_t measured() const;
 
@@ -55,22 +65,21 @@ class Objects {
     std::int64_t mtime_nsec = 0, ctime_nsec = 0;
     std::uint8_t digest_size = 0;  // which hash it is the verdict of
     friend bool operator==(const Identity&, const Identity&) = default;
-  };
-  struct IdentityHash {
-    std::size_t operator()(const Identity& identity) const {
-      return static_cast<std::size_t>((identity.ino * 0x9e3779b97f4a7c15ULL) ^ identity.dev ^
-                                      static_cast<std::uint64_t>(identity.ctime_nsec));
+    template <typename H>
+    friend H AbslHashValue(H state, const Identity& i) {
+      return H::combine(std::move(state), i.dev, i.ino, i.size, i.mtime, i.ctime, i.mtime_nsec, i.ctime_nsec,
+                        i.digest_size);
     }
   };
   static Identity identity_of(const sys::Statx& st, std::uint8_t digest_size);
   Result<sys::UniqueFd> find(const ObjectName& object) const;
-  Status check(const ObjectName& object, sys::FdRef file);
+  Result<Fingerprint> check(const ObjectName& object, sys::FdRef file);
   Status check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st);
 
   const std::vector<sys::UniqueFd> directories_;
   const Verify verify_;
   mutable Mutex mutex_;
-  std::unordered_map<Identity, Digest, IdentityHash> verdicts_ VELLUM_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Identity, Digest> verdicts_ VELLUM_GUARDED_BY(mutex_);
   std::uint64_t measured_ VELLUM_GUARDED_BY(mutex_) = 0;
 };
 

@@ -10,10 +10,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/crew.h"
 #include "sys/file.h"
 
 namespace vellum::composefs {
@@ -329,13 +329,13 @@ void Scanner::join_hard_links() {
 
 std::expected<Tree, std::string> Scanner::scan() {
   if (const Done started = start(); !started) return std::unexpected(started.error());
-  {
-    std::vector<std::jthread> others;
-    for (unsigned i = 1; i < threads_; ++i) others.emplace_back([this] { work(); });
-    work();
-  }
+  run_crew(threads_, [this] { work(); });
   if (error_) return std::unexpected(*error_);
   if (const Done done = read_big_files(); !done) return std::unexpected(done.error());
+  if (options_.store != nullptr) {
+    if (const Status synced = options_.store->sync(); !synced)
+      return std::unexpected(fmt::format("cannot fill store: {}", synced.error().message()));
+  }
   if (auto finished = tree_.finish(); !finished) return std::unexpected(finished.error());
   if (options_.hard_links) join_hard_links();
   return std::move(tree_);

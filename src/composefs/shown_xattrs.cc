@@ -51,7 +51,7 @@ Result<std::string_view> ShownXattrs::get(const erofs::Inode& inode, std::string
 
 Result<std::string> ShownXattrs::list(const erofs::Inode& inode, bool show_trusted) const {
   std::string names;
-  Status inner;
+  const auto escaped = TRY(escaped_trusted(inode));
   const auto add = [&names](std::string_view prefix, std::string_view escape, std::string_view suffix) {
     names.append(prefix).append(escape).append(suffix).push_back('\0');
   };
@@ -64,11 +64,11 @@ Result<std::string> ShownXattrs::list(const erofs::Inode& inode, bool show_trust
       return true;
     }
     if (xattr.index == kXattrTrusted) {
-      const bool escaped = xattr.suffix.substr(kOverlay.size()).starts_with(kOverlay);
+      const std::string_view inner = xattr.suffix.substr(kOverlay.size());
       if (rule_ == XattrRule::kMetadata)
         add(erofs::kXattrPrefixes[kXattrUser], "", xattr.suffix);
-      else if (escaped && show_trusted)
-        add(prefix, "", xattr.suffix.substr(kOverlay.size()));
+      else if (inner.starts_with(kOverlay) && show_trusted)
+        add(prefix, "", inner);
       return true;
     }
     if (rule_ == XattrRule::kStandalone) {
@@ -76,13 +76,23 @@ Result<std::string> ShownXattrs::list(const erofs::Inode& inode, bool show_trust
       return true;
     }
     // Shown under the name that the escaped trusted one has too: whoever has both shows it once.
-    const auto twin = escaped_value(inode, kXattrTrusted, xattr.suffix);
-    if (!twin && twin.error() != ENODATA) inner = fail(twin.error());
-    if (!twin) add(prefix, kOverlay, xattr.suffix);
-    return inner.has_value();
+    if (!escaped.contains(xattr.suffix)) add(prefix, kOverlay, xattr.suffix);
+    return true;
   }));
-  TRY(std::move(inner));
   return names;
+}
+
+// A set, because an image may hold any number of them.
+Result<absl::flat_hash_set<std::string_view>> ShownXattrs::escaped_trusted(const erofs::Inode& inode) const {
+  absl::flat_hash_set<std::string_view> found;
+  if (rule_ != XattrRule::kMetadata) return found;
+  TRY(image_.read_xattrs(inode, [&](const erofs::Xattr& xattr) {
+    if (xattr.index != kXattrTrusted || !xattr.suffix.starts_with(kOverlay)) return true;
+    const std::string_view inner = xattr.suffix.substr(kOverlay.size());
+    if (inner.starts_with(kOverlay)) found.insert(inner);
+    return true;
+  }));
+  return found;
 }
 
 }  // namespace vellum::composefs

@@ -12,6 +12,8 @@
 // Threads: const, safe. Errors: those of the image; ENODATA.
 #pragma once
 
+#include <absl/container/flat_hash_set.h>
+
 #include <string>
 #include <string_view>
 
@@ -33,6 +35,8 @@ class ShownXattrs {
   Result<std::string_view> value(const erofs::Inode& inode, std::uint8_t index, std::string_view suffix) const;
   // The same with "overlay." in front of the suffix.
   Result<std::string_view> escaped_value(const erofs::Inode& inode, std::uint8_t index, std::string_view suffix) const;
+  // X of every trusted.overlay.overlay.X, as "overlay.X"; under kMetadata only.
+  Result<absl::flat_hash_set<std::string_view>> escaped_trusted(const erofs::Inode& inode) const;
 
   const erofs::Image& image_;
   XattrRule rule_;

@@ -28,6 +28,8 @@ class Store {
   Store(Store&& other) noexcept : root_(std::move(other.root_)) {}
 
   bool has(const Digest& digest) const;
+  // Objects keep their names, too, if power fails after this.
+  Status sync();
   sys::FdRef root() const { return root_; }
 
  private:
@@ -39,6 +41,7 @@ class Store {
   std::atomic<unsigned> writers_ = 0;
   std::atomic<bool> try_clone_ = true, try_verity_ = true, try_nameless_ = true;
   std::atomic<std::uint64_t> temporary_ = 0;
+  std::atomic<bool> changed_ = false;  // since sync()
 };
 
 class StoreWriter {
@@ -51,7 +54,7 @@ class StoreWriter {
   // `digest` is that of the content.
   Status add(std::span<const std::byte> content, const Digest& digest);
   Status add(sys::FdRef source, std::uint64_t size, const Digest& digest, unsigned threads = 1);
-  // Until now nothing is certain to be in the store; after it all is.
+  // Until now nothing is certain to be in the store; after it all is. (Whose names outlive a loss of power: sync().)
   Status flush();
 
  private:

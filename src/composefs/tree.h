@@ -105,6 +105,7 @@ struct Node {
   // The content of a file that is stored in the image; `size` bytes. Null: elsewhere, or empty.
   const char* content = nullptr;
   const std::uint8_t* digest = nullptr;  // SHA-256 fs-verity, 32 bytes
+  const std::uint8_t* sha512 = nullptr;  // instead, in images of others: 64 bytes. Neither dumped nor written
   std::uint32_t xattrs_begin = 0, xattrs_count = 0;
   std::uint32_t children_begin = 0, children_count = 0;
 

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <functional>
 #include <new>
-#include <thread>
 
+#include "base/crew.h"
 #include "sys/cpus.h"
 #include "sys/file.h"
 #include "sys/mapping.h"
@@ -184,11 +184,7 @@ Result<Digest> digest_in_runs(std::uint64_t size, VerityFormat format, unsigned 
       hasher.hash(hashes.data(), hashes.size(), level1.data() + index * digest_size);
     }
   };
-  {
-    std::vector<std::jthread> others;
-    for (unsigned i = 1; i < std::min<std::uint64_t>(threads, runs); ++i) others.emplace_back(work);
-    work();
-  }
+  run_crew(std::min<std::uint64_t>(threads, runs), work);
   if (error != 0) return fail(error.load());
   Hasher hasher(format.hash);
   TreeTop top(hasher, format);

@@ -1,9 +1,11 @@
 #include "fuse/daemon.h"
 
+#include <csignal>
 #include <utility>
 
 #include "base/log.h"
 #include "sys/process.h"
+#include "sys/signals.h"
 
 namespace vellum::fuse {
 namespace {
@@ -39,6 +41,14 @@ Result<Daemon> Daemon::start() {
 }
 
 int Daemon::wait() {
+  if (auto signals = sys::SignalQueue::create({SIGINT, SIGTERM, SIGHUP})) {
+    constexpr int kEndedBySignal = 128;
+    const auto signal = signals->next_unless(word_);
+    if (signal && *signal != 0) {
+      ignore(sys::send_signal(child_, SIGTERM));  // it unmounts when it comes to it
+      return kEndedBySignal + *signal;
+    }
+  }
   const std::string word = sys::read_to_end(word_, kLongestWord);
   if (!word.empty() && word[0] == kReady) return 0;
   const auto ended = sys::wait_for(child_);

@@ -29,7 +29,8 @@ class Daemon {
 
   bool is_parent() const { return child_ > 0; }
   // In the parent: waits for the child's word. The exit status: 0, or what fail() was given, or 1 if the child
-  // died without a word (which is told on stderr).
+  // died without a word (which is told on stderr). Told by SIGINT, SIGTERM or SIGHUP to stop waiting, it sends the
+  // child SIGTERM, and the status is 128 + that signal's number.
   int wait();
 
   // In the child: the service is usable. Lets go of the terminal and the working directory.

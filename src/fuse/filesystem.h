@@ -188,6 +188,8 @@ struct Connection {
   // ENOSYS from open (opendir) makes the kernel go on without handles: kNone in all that follows, cached as with
   // keep_cache (and cache_dir).
   bool no_open = false, no_opendir = false;
+  // ENOSYS from fsync (fsyncdir, syncfs) makes the kernel take it as done, and never ask again.
+  bool no_fsync = false;
   Notifier* notifier = nullptr;  // lives until destroy() returned
 };
 

@@ -56,6 +56,7 @@ Agreement agree(const abi::InitIn& offer, const Wishes& wishes, std::size_t mess
   connection.parallel_dirops = both(wishes.parallel_dirops, flag::kParallelDirops);
   connection.no_open = (offered & flag::kNoOpenSupport) != 0;
   connection.no_opendir = (offered & flag::kNoOpendirSupport) != 0;
+  connection.no_fsync = true;
   // Remembered here only to know whether it was offered; settle() drops it with kDoReaddirplus.
   if (both(wishes.readdirplus_auto, flag::kReaddirplusAuto)) agreement.flags |= flag::kReaddirplusAuto;
   return agreement;

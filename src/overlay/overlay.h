@@ -383,6 +383,7 @@ class Overlay : public fuse::Filesystem {
   bool writeback_ = false;
   bool passthrough_ = false;
   bool no_open_ = false, no_opendir_ = false;  // files and directories are read without a handle
+  bool no_fsync_ = false;                      // there never is anything to sync
   OpenModes modes_;
   std::atomic<unsigned> workers_{1};
   std::atomic<bool> seek_flush_{false};

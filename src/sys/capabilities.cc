@@ -1,23 +1,20 @@
 #include "sys/capabilities.h"
 
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cstdio>
-#include <memory>
 
 namespace vellum::sys {
 namespace {
 
 __user_cap_header_struct this_thread() { return {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0}; }
 
-// The initial user namespace is the one that maps every id to itself. (One made to look so by an administrator is told
-// apart by what the kernel then refuses.)
+// Its inode has this number for ever (PROC_USER_INIT_INO, linux/nsfs.h). What it maps says less: another may map every
+// id to itself, too.
 bool in_initial_user_namespace() {
-  const std::unique_ptr<FILE, int (*)(FILE*)> map(std::fopen("/proc/self/uid_map", "re"), &std::fclose);
-  unsigned inside = 1, outside = 1, length = 0;
-  return map && std::fscanf(map.get(), "%u %u %u", &inside, &outside, &length) == 3 && inside == 0 && outside == 0 &&
-         length == 4294967295U;
+  constexpr ino_t kInitialUserNamespace = 0xEFFFFFFD;
+  struct stat st {};
+  return ::stat("/proc/self/ns/user", &st) == 0 && st.st_ino == kInitialUserNamespace;
 }
 
 }  // namespace

@@ -79,8 +79,10 @@ Result<UniqueFd> open_resolving(FdRef root, const char* path, int flags, std::ui
   }
 }
 
-Result<UniqueFd> open_beneath_once(FdRef root, const char* path, int flags) {
-  return open_resolving(root, path, flags | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+Result<UniqueFd> open_beneath_once(FdRef root, const char* path, int flags, MountsBelow mounts) {
+  std::uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  if (mounts == MountsBelow::kRefused) resolve |= RESOLVE_NO_XDEV;
+  return open_resolving(root, path, flags | O_NOFOLLOW, resolve);
 }
 
 }  // namespace
@@ -93,7 +95,7 @@ Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode) {
   return owned(retry([&] { return ::openat(dir.raw(), name, flags | O_CLOEXEC | O_NOFOLLOW, mode); }));
 }
 
-Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags) {
+Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags, MountsBelow mounts) {
   // One call takes less than PATH_MAX bytes: longer paths go in stages that end at a slash.
   constexpr std::size_t kStage = 4000;
   UniqueFd stage;
@@ -101,11 +103,11 @@ Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags) {
   while (path.size() > kStage) {
     std::size_t cut = path.rfind('/', kStage);
     if (cut == std::string_view::npos || cut == 0) return fail(ENAMETOOLONG);
-    stage = TRY(open_beneath_once(at, std::string(path.substr(0, cut)).c_str(), O_PATH | O_DIRECTORY));
+    stage = TRY(open_beneath_once(at, std::string(path.substr(0, cut)).c_str(), O_PATH | O_DIRECTORY, mounts));
     at = stage;
     path.remove_prefix(cut + 1);
   }
-  return open_beneath_once(at, path.empty() ? "." : std::string(path).c_str(), flags);
+  return open_beneath_once(at, path.empty() ? "." : std::string(path).c_str(), flags, mounts);
 }
 
 Result<UniqueFd> reopen(FdRef fd, int flags) {

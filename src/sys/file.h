@@ -37,7 +37,10 @@ struct Statx {
 Result<UniqueFd> open(const char* path, int flags, mode_t mode = 0);
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode = 0);
 // Several components, relative, resolved beneath `root` and through no symlink. Paths beyond PATH_MAX work.
-Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags);
+// kRefused: EXDEV for what lies in a mount below `root`.
+enum class MountsBelow { kFollowed, kRefused };
+Result<UniqueFd> open_beneath(FdRef root, std::string_view path, int flags,
+                              MountsBelow mounts = MountsBelow::kFollowed);
 // A new open file description of the file behind `fd` (which may be O_PATH).
 Result<UniqueFd> reopen(FdRef fd, int flags);
 Result<UniqueFd> dup(FdRef fd);

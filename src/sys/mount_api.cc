@@ -67,8 +67,9 @@ std::string FsContext::messages() {
   return words;
 }
 
-Status attach(FdRef mount, const std::string& path) {
-  if (::move_mount(mount.raw(), "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) return fail_errno();
+Status attach(FdRef mount, FdRef directory) {
+  constexpr unsigned kNoPaths = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+  if (::move_mount(mount.raw(), "", directory.raw(), "", kNoPaths) != 0) return fail_errno();
   return {};
 }
 

@@ -4,7 +4,7 @@
 //   FsContext context = TRY(FsContext::open("erofs"));
 //   TRY(context.set("source", path)); TRY(context.create());
 //   UniqueFd mount = TRY(context.mount({.read_only = true}));
-//   TRY(attach(mount, "/mnt"));
+//   TRY(attach(mount, directory));
 // Threads: plain values. Errors: as of the calls; messages() has the kernel's own words where it said some.
 // Source: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), mount_setattr(2).
 #pragma once
@@ -32,8 +32,8 @@ class FsContext {
   UniqueFd fd_;
 };
 
-// Puts a detached mount at a directory.
-Status attach(FdRef mount, const std::string& path);
+// Puts a detached mount at a directory; an O_PATH descriptor will do.
+Status attach(FdRef mount, FdRef directory);
 // Shows owners as a user namespace maps them. Only before the mount is attached.
 Status map_owners(FdRef mount, FdRef user_namespace);
 

@@ -1,12 +1,14 @@
 #include "sys/mount_calls.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -69,15 +71,19 @@ Result<MountId> mount_id(const std::string& path) {
   return result;
 }
 
-Result<std::string> mount_point(const MountId& mount) {
+namespace {
+
+// Calls visit(id, mount point) for each mount of this namespace, until that returns false. False: they cannot be read.
+template <class Visit>
+bool for_each_mount(const Visit& visit) {
   std::ifstream table("/proc/self/mountinfo");
+  if (!table) return false;
   std::string line;
   while (std::getline(table, line)) {
     std::istringstream fields(line);
     std::uint64_t id = 0;
     std::string parent, device, root, escaped;
     fields >> id >> parent >> device >> root >> escaped;
-    if (id != mount.id) continue;
     std::string path;  // blanks, tabs, newlines and backslashes are \ooo
     for (std::size_t i = 0; i < escaped.size(); ++i) {
       if (escaped[i] == '\\' && i + 3 < escaped.size()) {
@@ -87,9 +93,34 @@ Result<std::string> mount_point(const MountId& mount) {
         path += escaped[i];
       }
     }
-    return path;
+    if (!visit(id, path)) break;
   }
-  return fail(ENOENT);
+  return true;
+}
+
+}  // namespace
+
+Result<std::string> mount_point(const MountId& mount) {
+  Result<std::string> found = fail(ENOENT);
+  for_each_mount([&](std::uint64_t id, std::string& path) {
+    if (id == mount.id) found = std::move(path);
+    return !found;
+  });
+  return found;
+}
+
+bool lives_in_memory(FdRef directory) {
+  struct statfs st {};
+  if (::fstatfs(directory.raw(), &st) != 0 || (st.f_type != TMPFS_MAGIC && st.f_type != RAMFS_MAGIC)) return false;
+  const auto path = real_path("/proc/self/fd/" + std::to_string(directory.raw()));
+  if (!path) return false;
+  const std::string below = *path == "/" ? *path : *path + "/";
+  bool alone = true;
+  const bool read = for_each_mount([&](std::uint64_t, const std::string& mount) {
+    alone = !mount.starts_with(below) || mount == *path;
+    return alone;
+  });
+  return read && alone;
 }
 
 Status sync_file_system(const std::string& path) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "sys/fd.h"
 
 namespace vellum::sys {
 
@@ -38,6 +39,9 @@ struct MountId {
 Result<MountId> mount_id(const std::string& path);
 // The device number that files at a path show. Asks no file system anything either.
 Result<dev_t> device_of(const std::string& path);
+// Whether there is no disk behind a directory: it is on tmpfs or ramfs, and no other mount lies below it. False also if
+// that cannot be told.
+bool lives_in_memory(FdRef directory);
 // Where the mount lies now; ENOENT: nowhere in this mount namespace.
 Result<std::string> mount_point(const MountId& mount);
 // syncfs(2) of the file system at a path.

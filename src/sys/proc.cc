@@ -1,5 +1,6 @@
 #include "sys/proc.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/personality.h>
@@ -9,6 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "sys/fd.h"
@@ -142,6 +145,32 @@ bool addresses_are_random(pid_t pid) {
   unsigned long bits = ADDR_NO_RANDOMIZE;  // not told: not trusted
   if (text) std::from_chars(text->data(), text->data() + text->size(), bits, 16);
   return (bits & ADDR_NO_RANDOMIZE) == 0;
+}
+
+namespace {
+
+// The value of an entry of an auxiliary vector of numbers of this width.
+template <class Word>
+std::optional<Word> auxiliary(std::string_view vector, Word wanted) {
+  std::array<Word, 2> entry{};
+  for (; vector.size() >= sizeof entry; vector.remove_prefix(sizeof entry)) {
+    std::memcpy(entry.data(), vector.data(), sizeof entry);
+    if (entry[0] == wanted) return entry[1];
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool started_secure(pid_t pid) {
+  const auto vector = read_file(pid, "auxv");
+  if (!vector) return true;
+  // Every program is told the size of a page, in numbers of its own width.
+  if (auxiliary<std::uint64_t>(*vector, AT_PAGESZ))
+    return auxiliary<std::uint64_t>(*vector, AT_SECURE).value_or(1) != 0;
+  if (auxiliary<std::uint32_t>(*vector, AT_PAGESZ))
+    return auxiliary<std::uint32_t>(*vector, AT_SECURE).value_or(1) != 0;
+  return false;  // in the middle of an execve(): there is no environment yet either
 }
 
 pid_t this_process() { return ::getpid(); }

@@ -46,6 +46,9 @@ Result<std::string> process_command(pid_t pid);  // at most 15 bytes of the exec
 
 // Whether a path means the same there as here: same mount namespace, same root directory.
 bool shares_root(pid_t pid);
+// Whether its program was started with rights that who started it has not (AT_SECURE of getauxval(3): set-user-id, file
+// capabilities). Also if that cannot be told.
+bool started_secure(pid_t pid);
 // Whether this process's image has addresses of its own in each run. Without that, ProcessImage cannot tell an
 // execve().
 bool addresses_are_random(pid_t pid);

@@ -67,6 +67,11 @@ Result<ChildExit> wait_for(pid_t pid) {
   return ChildExit{.exited = false, .code = WTERMSIG(status)};
 }
 
+Status send_signal(pid_t pid, int signal) {
+  if (::kill(pid, signal) != 0) return fail_errno();
+  return {};
+}
+
 std::string read_to_end(FdRef pipe, std::size_t limit) {
   std::string text;
   std::array<char, 512> buffer;

@@ -30,6 +30,7 @@ struct Child {
 Result<Child> start_program(const std::vector<std::string>& arguments,
                             const std::vector<std::string>& extra_environment, FdRef inherited);
 Result<ChildExit> wait_for(pid_t pid);
+Status send_signal(pid_t pid, int signal);
 
 // Everything until the end of a pipe, at most `limit` bytes.
 std::string read_to_end(FdRef pipe, std::size_t limit);

@@ -40,9 +40,9 @@ Result<SignalQueue> SignalQueue::create(std::initializer_list<int> signals) {
   return SignalQueue(std::move(queue), std::move(interrupted));
 }
 
-Result<int> SignalQueue::next() {
+Result<int> SignalQueue::next_unless(FdRef other) {
   while (true) {
-    pollfd events[] = {{signals_.raw(), POLLIN, 0}, {interrupted_.raw(), POLLIN, 0}};
+    pollfd events[] = {{signals_.raw(), POLLIN, 0}, {other.raw(), POLLIN, 0}};
     if (::poll(events, 2, -1) < 0) {
       if (errno == EINTR) continue;
       return fail_errno();

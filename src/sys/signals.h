@@ -17,7 +17,9 @@ class SignalQueue {
  public:
   static Result<SignalQueue> create(std::initializer_list<int> signals);
   // Waits for the next signal; 0 once interrupt() was called.
-  Result<int> next();
+  Result<int> next() { return next_unless(interrupted_); }
+  // Waits for the next signal, or until there is something to be read from `other`: 0.
+  Result<int> next_unless(FdRef other);
   void interrupt();
 
  private:

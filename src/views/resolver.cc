@@ -55,7 +55,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   if (!ids) return nobody();
   if (ids->process == sys::this_process()) return views_.original();
   // A program that runs with other rights than those of who started it takes no orders from that environment.
-  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid) return nobody();
+  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || sys::started_secure(pid)) return nobody();
   if (itself && !settings_.denied.empty()) {
     const auto command = sys::process_command(pid);
     if (command && std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);

@@ -204,22 +204,31 @@ Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessId
     TRY(sys::check_writable(layers.upper->fd));
   }
   const std::string turn = layers.upper ? layers.upper->key : layers.rights;
-  {
-    std::unique_lock lock(making_mutex_);
-    making_done_.wait(lock, [&] { return !making_.contains(turn); });
-    making_.insert(turn);
-  }
-  const auto done = on_exit([&] {
-    {
-      const std::lock_guard lock(making_mutex_);
-      making_.erase(turn);
-    }
-    making_done_.notify_all();
-  });
+  TRY(take_turn(turn, ids.uid));
+  const auto done = on_exit([&] { end_turn(turn); });
   auto view = known(layers, ids);
   if (!view) log::warning("{}: another view writes to it", markers.upper);
   if (!view || *view) return view;
   return make(markers, std::move(identity), ids.uid, layers);
+}
+
+// Nobody waits for what another user's layers may take: there would be no view for both in the end.
+Status ViewTable::take_turn(const std::string& turn, std::uint32_t uid) {
+  std::unique_lock lock(making_mutex_);
+  for (;;) {
+    const auto [busy, mine] = making_.try_emplace(turn, uid);
+    if (mine) return {};
+    if (busy->second != uid && busy->second != kEnding) return fail(EBUSY);
+    making_done_.wait(lock);
+  }
+}
+
+void ViewTable::end_turn(const std::string& turn) {
+  {
+    const std::lock_guard lock(making_mutex_);
+    making_.erase(turn);
+  }
+  making_done_.notify_all();
 }
 
 Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sys::Identity> identity,
@@ -242,6 +251,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   view->uid = uid;
   view->identity = std::move(identity);
   view->layers = layers.key;
+  view->turn = layers.upper ? layers.upper->key : layers.rights;
   view->markers = markers;
   view->markers.work = opened.work_path;
   if (layers.upper) view->stack.push_back(layers.upper->path);
@@ -268,6 +278,13 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
 
 bool ViewTable::drop_idle(const ViewRef& view, const std::function<void()>& forget_number) {
   {
+    const std::lock_guard lock(making_mutex_);
+    if (!making_.try_emplace(view->turn, kEnding).second) return false;
+  }
+  // Until its upper and work directory are free, who wants them waits.
+  const auto done = on_exit([&] { end_turn(view->turn); });
+  {
+    const WriteLock numbers(numbers_);
     const WriteLock lock(mutex_);
     // The table's reference and the caller's; new ones are only made under the lock.
     constexpr long kOurs = 2;
@@ -278,6 +295,7 @@ bool ViewTable::drop_idle(const ViewRef& view, const std::function<void()>& forg
     absl::erase_if(by_upper_, [&](const auto& entry) { return entry.second == view->index; });
   }
   if (sys::act_as(view->identity)) view->engine->destroy();
+  view->engine.reset();  // nobody but the caller has the view by now
   ignore(sys::act_as(nullptr));
   return true;
 }

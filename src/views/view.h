@@ -10,12 +10,12 @@
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
-#include <absl/container/flat_hash_set.h>
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -41,6 +41,7 @@ struct View {
   std::uint32_t uid = 0;
   std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
   std::string layers;                             // what they are, and the uid
+  std::string turn;                               // what no two views are made or ended for at once
   Markers markers;                                // as the first process spelt them
   std::vector<std::string> stack;                 // paths of the layers, topmost first, to put another view on
   std::unique_ptr<fuse::Notifier> notifier;
@@ -79,9 +80,11 @@ class ViewTable {
   const ViewRef& original() const { return original_; }
   std::vector<ViewRef> all() const;
   // Takes the view out if nobody but the caller and the table has it, the kernel included. `forget_number` is called
-  // when that is settled, before another view can get its number, with the table locked.
+  // when that is settled, before another view can get its number, with the table and the numbers locked.
   bool drop_idle(const ViewRef& view, const std::function<void()>& forget_number);
   void destroy_all();
+  // While somebody holds it, no number passes from one view to another.
+  SharedMutex& numbers() { return numbers_; }
 
  private:
   // A directory that a marker names.
@@ -120,11 +123,15 @@ class ViewTable {
   std::atomic<unsigned> workers_{1};
   std::atomic<dev_t> device_{0};
 
-  // What is being made right now, by upper or, without one, by key. Who wants the same waits for it, and nobody else.
-  // A leaf.
+  // What is being made right now and for which user, or ended (kEnding), by upper or, without one, by key. Who wants
+  // the same waits for it, and nobody else. A leaf.
+  static constexpr std::uint32_t kEnding = std::numeric_limits<std::uint32_t>::max();
+  Status take_turn(const std::string& turn, std::uint32_t uid);
+  void end_turn(const std::string& turn);
   std::mutex making_mutex_;
   std::condition_variable making_done_;
-  absl::flat_hash_set<std::string> making_;
+  absl::flat_hash_map<std::string, std::uint32_t> making_;
+  SharedMutex numbers_;  // before mutex_
   mutable SharedMutex mutex_;
   std::vector<ViewRef> views_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, ViewIndex> by_layers_ VELLUM_GUARDED_BY(mutex_);

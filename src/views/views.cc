@@ -81,7 +81,7 @@ Status Views::init(fuse::Connection& connection) {
   fuse::Connection inner = connection;
   inner.notifier = original->notifier.get();
   // What one engine can do without would be gone for all of them.
-  inner.no_open = inner.no_opendir = false;
+  inner.no_open = inner.no_opendir = inner.no_fsync = false;
   TRY(original->engine->init(inner));
   inner.notifier = connection.notifier;
   connection = inner;
@@ -113,6 +113,7 @@ Result<NodeId> Views::bound(const ViewRef& view, NodeId face) {
     view->engine->forget(entry.node, 1);
     return fail(ENOTDIR);
   }
+  const ReadLock numbers(table_.numbers());
   Faces::Released released;
   faces_.bind(face, view->index, entry.node, released);
   release_all(released);
@@ -216,8 +217,12 @@ fuse::Entry Views::show(const Where& parent, NodeId outer_parent, std::string_vi
   if (entry.node == NodeId::kNone) return entry;
   if (S_ISDIR(entry.attr.mode)) {
     Faces::Released released;
-    const auto face = faces_.show(outer_parent, name, parent.view->index, entry.node, released);
-    release_all(released);
+    const auto face = [&] {
+      const ReadLock numbers(table_.numbers());
+      const auto shown = faces_.show(outer_parent, name, parent.view->index, entry.node, released);
+      release_all(released);
+      return shown;
+    }();
     if (face) {
       entry.node = *face;
       entry.attr = told(*face, entry.attr, parent.uid);
@@ -282,6 +287,7 @@ Result<fuse::Entry> Views::lookup(const fuse::Caller& caller, NodeId parent, std
 
 void Views::forget(NodeId node, std::uint64_t count) {
   if (is_face(node)) {
+    const ReadLock numbers(table_.numbers());
     Faces::Released released;
     faces_.forget(node, count, released);
     release_all(released);

@@ -166,6 +166,20 @@ TEST(Requests, ChangesOfNames) {
   }
 }
 
+TEST(Requests, SyncingWhatIsInMemoryIsOneAndThenNone) {
+  COUNTED_BY_US();
+  for (const bool always : {false, true}) {
+    OverlayFixture fs(
+        {.upper = {{"f", File{"x"}}}, .vellum_options = always ? "handles=1" : "", .upper_on = Store::kTmpfs});
+    Fd file(fs / "f", O_RDONLY);
+    EXPECT_OK(::fsync(file));
+    const Counts got = waited_for(fs, [&] {
+      for (int i = 0; i < 10; ++i) EXPECT_OK(::fsync(file));
+    });
+    EXPECT_EQ(got, always ? (Counts{{"FSYNC", 10}}) : Counts{});
+  }
+}
+
 TEST(Requests, HandlesAreUsedWhenAskedFor) {
   COUNTED_BY_US();
   Cold c({.lower = many_files(1), .read_only = true, .options = {}, .vellum_options = "handles=1"});

@@ -36,6 +36,22 @@ check "a fifo" spoiled "is no regular file" big "rm ${big#store/}; mkfifo ${big#
 check "a directory" spoiled "is no regular file" big "rm ${big#store/}; mkdir ${big#store/}"
 check "unreadable zeros where there is content" spoiled "wrong content" dir/file "head -c 5000 /dev/zero > ${file#store/}"
 
+# What the kernel cached of an object while it was wrong (without verity nobody noticed) goes with the next open.
+restored() {
+  rm -rf bad; cp -r store bad
+  "$mount_composefs" --standalone -o basedir=bad image m || return 1
+  local object=bad/${file#store/} result=0
+  head -c 5000 /dev/zero > "$object"
+  cmp -s m/dir/file src/dir/file && result=1
+  cat "store/${file#store/}" > "$object"
+  cmp m/dir/file src/dir/file || result=1
+  umount m
+  return $result
+}
+check "put right again" restored
+check "no object from another mount" sh -c "rm -rf bad; cp -r store bad; mkdir elsewhere; mount -t tmpfs none bad/$(cut -d/ -f2 <<< "$file") &&
+  cp $file bad/$(cut -d/ -f2 <<< "$file")/; $mount_composefs --standalone -o basedir=bad image m; ! cat m/dir/file; s=\$?; umount m; umount bad/$(cut -d/ -f2 <<< "$file"); exit \$s"
+
 # Bytes of the image itself.
 check "digest: the right one" sh -c "$mount_composefs -o basedir=store,digest=$digest image m && cmp m/big src/big && umount m"
 size=$(stat -c %s image)
@@ -55,6 +71,10 @@ check "digest: a digest of something else" refused "wrong content" "$mount_compo
 check "digest: refused by the kernel's way alone" refused "fs-verity" "$mount_composefs" --fuse=no -o "basedir=store,digest=$digest" image m
 head -c $((size - 4096)) image > short
 check "a truncated image" refused "truncated" "$mount_composefs" --standalone -o basedir=store short m
+cp image longer; echo x >> longer
+check "verify: what follows the image counts, too" refused "digest expected $digest, found" \
+  "$vellum" image verify --basedir store --digest "$digest" longer
+check "info: the digest of all of the file" sh -c "$vellum image info longer | grep -q $("$vellum" image measure longer)"
 check "no image" refused "no EROFS image" "$mount_composefs" -o basedir=store src/big m
 
 # Damage in one inode or directory stays there; the rest can be read. Any bytes: the server lives on.

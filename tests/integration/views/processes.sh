@@ -26,3 +26,16 @@ thousand() {
 check "a thousand views" thousand
 [ -z "${VELLUM_SHOW:-}" ] || cat "$room/log/last"
 check "all of them are listed" sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') -gt 1000 ]"
+
+# A view ends when nobody has used it for a moment; whoever wants its upper right then waits for the end.
+end_views
+check "mount again" views --idle 1
+mkdir up/again
+again() {
+  local n
+  for n in $(seq 400); do
+    WRAPPER_UPPER=$room/up/again sh -c "echo $n > $tree/n && read x < $tree/n && [ \$x = $n ]" || return 1
+    sleep "0.00$((n % 10))"
+  done
+}
+check "a view that is wanted again just as it ends" again

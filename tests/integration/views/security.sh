@@ -41,6 +41,9 @@ check "or its environment" refused "" alice WRAPPER_LOWER=/proc cat "$tree/1/env
 check "a setuid program does not take her view" says original alice WRAPPER_LOWER=$room/alice/low "$room/suidcat" "$tree/f"
 install -g 1003 -m 2755 /bin/cat "$room/sgidcat"
 check "nor does a setgid program" says original alice WRAPPER_LOWER=$room/alice/low "$room/sgidcat" "$tree/f"
+cp /bin/cat "$room/capcat"
+setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 "$room/capcat"  # cap_net_raw=ep
+check "nor does one with file capabilities" says original alice WRAPPER_LOWER=$room/alice/low "$room/capcat" "$tree/f"
 lends_no_group() {
   setpriv --reuid 1001 --regid 1001 --groups 1003 env WRAPPER_UPPER=$room/alice/up2 sh -c "exec sleep 5 3< $tree/f" &
   local first=$! status

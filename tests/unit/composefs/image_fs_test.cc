@@ -172,6 +172,7 @@ TEST(ImageFs, MeasuresAnObjectOnceAndAgainWhenItChanged) {
   const Store store(kContent);
   Objects objects(store.open(), Verify::kRequire);
   ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
+  ::usleep(60000);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(content_of(fs, "far").value(), kContent);
   EXPECT_EQ(objects.measured(), 1U);
   std::string wrong(kContent);
@@ -191,6 +192,51 @@ TEST(ImageFs, MeasuresAnObjectOnceAndAgainWhenItChanged) {
   EXPECT_EQ(content_of(fs, "far").value(), kContent);
   // The image has no digest for it.
   EXPECT_EQ(content_of(fs, "lost").error(), EIO);
+}
+
+TEST(ImageFs, TrustsNoVerdictOnWhatWasWrittenInTheSameTick) {
+  Served served;
+  const Store store(kContent);
+  Objects objects(store.open(), Verify::kRequire);
+  ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
+  for (int i = 0; i < 100; ++i) {
+    store.write(kContent);
+    EXPECT_EQ(content_of(fs, "far").value(), kContent);
+    std::string wrong(kContent);
+    wrong[3] ^= 1;
+    store.write(wrong);
+    EXPECT_EQ(content_of(fs, "far").error(), EIO);
+  }
+}
+
+// What the kernel has cached of a file.
+bool keeps_cache(ImageFs& fs, const char* name) {
+  const fuse::NodeId node = look(fs, {name}).node;
+  const auto opened = fs.open(kRootUser, node, O_RDONLY, false).value();
+  fs.release(node, opened.handle);
+  return opened.keep_cache;
+}
+
+TEST(ImageFs, LetsTheKernelKeepNothingOfAnotherObject) {
+  Served served;
+  const Store store(kContent);
+  Objects objects(store.open(), Verify::kNo);
+  ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
+  EXPECT_TRUE(keeps_cache(fs, "far"));  // there is nothing yet
+  EXPECT_TRUE(keeps_cache(fs, "far"));
+  ::usleep(20000);
+  store.write(kContent);
+  EXPECT_FALSE(keeps_cache(fs, "far"));
+  EXPECT_TRUE(keeps_cache(fs, "far"));
+}
+
+TEST(ImageFs, GoesIntoNoOtherMountForAnObject) {
+  Served served;
+  const Store store(kContent);
+  std::vector<sys::UniqueFd> root;
+  root.push_back(sys::open("/", O_PATH | O_DIRECTORY).value());
+  Objects objects(std::move(root), Verify::kNo);
+  EXPECT_EQ(objects.open({.path = "proc/version", .size = 0, .digest = {}}).error(), EIO);
 }
 
 TEST(ImageFs, RefusesObjectsThatAreNotWhatTheImageSays) {

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <thread>
 
 #include "base/scope.h"
@@ -16,6 +17,7 @@
 #include "composefs/check.h"
 #include "composefs/diff.h"
 #include "composefs/dump.h"
+#include "composefs/load.h"
 #include "sys/file.h"
 #include "unit/temp_dir.h"
 
@@ -195,6 +197,35 @@ TEST(Check, WithoutADigestNothingIsWell) {
   EXPECT_EQ(counts.objects, 1u);
   EXPECT_EQ(counts.bad, 1u);
   EXPECT_EQ(counts.unchecked, 1u);
+}
+
+// We make no such images. This one is made with the value under another name of the same length, which is then mended.
+TEST(Check, KnowsTheSha512DigestsOfImagesThatOthersMade) {
+  const TempDir dir;
+  const std::string content = "abcde";
+  const Digest digest = digest_of_bytes(std::as_bytes(std::span(content)), {.hash = Hash::kSha512, .block_bits = 12});
+  const auto image_dump = parse_dump(
+      "/ 0 40755 2 0 0 0 0.0 - - -\n/f 5 100644 1 0 0 0 0.0 object - - user.overlay?metacopy=\\x00\\x44\\x00\\x02" +
+      std::regex_replace(digest.hex(), std::regex(".."), "\\x$&") + "\n");
+  ASSERT_TRUE(image_dump) << image_dump.error();
+  auto bytes = build_image(*image_dump).value();
+  const std::string_view wrong = "overlay?metacopy";
+  const auto name = std::ranges::search(bytes, std::as_bytes(std::span(wrong)));
+  ASSERT_FALSE(name.empty());
+  *(name.begin() + 7) = std::byte{'.'};
+  *(name.begin() - 3) = std::byte{erofs::kXattrTrusted};  // before it: length, prefix, 2 bytes of the value's length
+  const auto image = erofs::Image::open(bytes, {});
+  ASSERT_TRUE(image) << image.error();
+  const auto tree = load_tree(*image, {});
+  ASSERT_TRUE(tree) << tree.error();
+  std::vector<sys::UniqueFd> directories;
+  directories.push_back(*sys::open(dir.path().c_str(), O_PATH | O_DIRECTORY));
+  write(dir.path() + "/object", content);
+  EXPECT_EQ(check_objects(*tree, directories, {}).bad, 0u);
+  write(dir.path() + "/object", "abcdX");
+  std::vector<Fault> faults;
+  check_objects(*tree, directories, {.bad = [&](const BadObject& bad) { faults.push_back(bad.fault); }});
+  EXPECT_EQ(faults, (std::vector{Fault::kDigest}));
 }
 
 TEST(Diff, TellsWhatChanged) {

@@ -44,6 +44,26 @@ Outcome run(Main main) {
   return outcome;
 }
 
+TEST(DaemonTest, ParentThatIsTornAwayTellsTheChild) {
+  const Outcome outcome = run([] {
+    if (!StopSignals::block()) return 7;
+    auto daemon = Daemon::start();
+    if (daemon->is_parent()) {
+      ::kill(::getpid(), SIGINT);
+      return daemon->wait();
+    }
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    int got = 0;
+    ::sigwait(&set, &got);
+    daemon->ready();  // nobody listens any more
+    return 0;
+  });
+  EXPECT_EQ(outcome.status, 128 + SIGINT);
+  EXPECT_EQ(outcome.errors, "");
+}
+
 TEST(DaemonTest, ParentReturnsZeroOnceReady) {
   const Outcome outcome = run([] {
     auto daemon = Daemon::start();
