@@ -33,7 +33,7 @@ check "mount again" views --idle 1
 mkdir up/again
 again() {
   local n
-  for n in $(seq 400); do
+  for n in $(seq 150); do
     WRAPPER_UPPER=$room/up/again sh -c "echo $n > $tree/n && read x < $tree/n && [ \$x = $n ]" || return 1
     sleep "0.00$((n % 10))"
   done
