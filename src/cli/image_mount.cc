@@ -192,13 +192,14 @@ unsigned thread_count(const ImageMountCommand& command) {
 // A mount of ours that lies somewhere, which may have been taken away or covered since.
 class Place {
  public:
-  explicit Place(std::string path) : path_(std::move(path)), id_(sys::mount_id(path_).value_or(sys::MountId{})) {}
+  explicit Place(sys::FdRef mount) : id_(sys::mount_id(mount).value_or(sys::MountId{})) {}
   void unmount() const {
-    if (const auto there = sys::mount_id(path_); there && *there == id_) ignore(sys::unmount_detached(path_));
+    const auto path = sys::mount_point(id_);
+    if (!path) return;
+    if (const auto there = sys::mount_id(*path); there && *there == id_) ignore(sys::unmount_detached(*path));
   }
 
  private:
-  std::string path_;
   sys::MountId id_;
 };
 
@@ -236,7 +237,7 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
     if (stopping) return problem("stopped while mounting");
     if (const Status attached = sys::attach(*overlay, sources.place); !attached)
       return problem(fmt::format("cannot attach the mount at {}: {}", sources.mountpoint, attached.error().message()));
-    place.emplace(sources.mountpoint);
+    place.emplace(*overlay);
     sources.place.reset();  // or the file system below could not be unmounted while we serve
     return {};
   };
@@ -281,6 +282,13 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
                                    .report = [&session] { log::warning("{}", fuse::to_json(session.stats())); }});
   const Status served = session.run(std::make_unique<fuse::DeviceChannel>(std::move(*device)), thread_count(command));
   if (mounter.joinable()) mounter.join();
+  {
+    const MutexLock lock(mutex);
+    if (stopping && !place) {  // and no other way is tried
+      code = daemon.fail(fmt::format("{}: stopped while mounting", program));
+      return {};
+    }
+  }
   if (!why.empty()) return problem(why);
   if (!served && !place) return problem(fmt::format("cannot serve: {}", served.error().message()));
   code = served ? 0 : daemon.fail(fmt::format("{}: serving ended: {}", program, served.error().message()));

@@ -161,15 +161,16 @@ std::shared_ptr<ImageFs::OpenObject> ImageFs::open_again(fuse::NodeId node) {
 }
 
 bool ImageFs::drop(fuse::NodeId node) {
-  release(node, kObject);
   std::shared_ptr<OpenObject> last;  // closed after the mutex
-  Shard& shard = shard_of(node);
-  MutexLock lock(shard.mutex);
-  const auto found = shard.objects.find(fuse::raw(node));
-  if (found == shard.objects.end()) return true;
-  if (found->second->opens != 0) return false;
-  last = std::move(found->second);
-  shard.objects.erase(found);
+  {
+    Shard& shard = shard_of(node);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.objects.find(fuse::raw(node));
+    if (found == shard.objects.end() || found->second->opens != 1) return false;
+    last = std::move(found->second);
+    shard.objects.erase(found);
+  }
+  if (last->backing_id != 0) ignore(notifier_->close_backing(last->backing_id));
   return true;
 }
 
@@ -187,17 +188,20 @@ Result<fuse::OpenReply> ImageFs::open_object(fuse::NodeId node, const erofs::Ino
   if (const auto there = open_again(node)) {
     const auto still = options_.objects->recheck(*name, there->file);
     // Perhaps another lies in its place by now; but while somebody has it open, all have the same.
-    if (!still && !drop(node)) return fail(still.error());
-    if (still) {
+    if ((still && still->has_name) || !drop(node)) {
+      if (!still) {
+        release(node, kObject);
+        return fail(still.error());
+      }
       reply.backing_id = there->backing_id;
-      reply.keep_cache = reply.backing_id == 0 && still_cached(node, *still);
+      reply.keep_cache = reply.backing_id == 0 && still_cached(node, still->fingerprint);
       return reply;
     }
   }
   Objects::Opened object = TRY(open_file(*name));
   auto fresh = std::make_shared<OpenObject>();
   fresh->file = std::move(object.file);
-  const bool keep = still_cached(node, object.fingerprint);
+  bool keep = still_cached(node, object.fingerprint);
   // Small ones are read into the cache faster than they are registered. Refused where the objects' own file system is
   // stacked on another: then through the cache too.
   const bool small = inode.size <= kSmallObject;
@@ -214,6 +218,8 @@ Result<fuse::OpenReply> ImageFs::open_object(fuse::NodeId node, const erofs::Ino
       unused = fresh->backing_id;
     }
     reply.backing_id = place->second->backing_id;
+    // Another open may have found it changed since, and what was stored here came after that.
+    keep = keep && shard.cached[fuse::raw(node)] == object.fingerprint;
   }
   if (unused != 0) ignore(notifier_->close_backing(unused));  // it was never handed out
   reply.keep_cache = reply.backing_id == 0 && keep;

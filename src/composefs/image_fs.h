@@ -109,7 +109,7 @@ class ImageFs final : public fuse::Filesystem {
   static void close_idle(Shard& shard, std::size_t most, Gone& gone) VELLUM_REQUIRES(shard.mutex);
   // An open object that is there already, counted once more; null: there is none.
   std::shared_ptr<OpenObject> open_again(fuse::NodeId node);
-  // Undoes that; if nobody else has it open, it is gone. Whether it is.
+  // Undoes that and forgets the object, if nobody else has it open. Whether it did.
   bool drop(fuse::NodeId node);
   void store_small(fuse::NodeId node, sys::FdRef file, std::uint64_t size);
 

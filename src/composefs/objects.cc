@@ -19,13 +19,15 @@ constexpr std::size_t kMetacopyHeader = 4;
 constexpr std::size_t kMostVerdicts = 1 << 18;
 // From here on several threads measure one object.
 constexpr std::uint64_t kLarge = 8 << 20;
-// Longer than any kernel's clock of time stamps takes from one value to the next (10 ms).
-constexpr std::chrono::milliseconds kTick(50);
+// Longer than the kernel's clock of time stamps takes from one value to the next (10 ms at most), and than file systems
+// do that keep whole seconds.
+constexpr std::chrono::milliseconds kTick(50), kCoarseTick(2100);
 
 // Whether a change now would give another time.
 bool settled(const timespec& changed) {
   const auto then = std::chrono::seconds(changed.tv_sec) + std::chrono::nanoseconds(changed.tv_nsec);
-  return std::chrono::abs(std::chrono::system_clock::now().time_since_epoch() - then) > kTick;
+  const auto tick = changed.tv_nsec == 0 ? kCoarseTick : kTick;
+  return std::chrono::abs(std::chrono::system_clock::now().time_since_epoch() - then) > tick;
 }
 
 // For the log: an image may say any bytes.
@@ -89,13 +91,11 @@ Result<Objects::Opened> Objects::open(const ObjectName& object) {
     log::error("object {}: {}", shown(object), file.error().message());
     return fail(EIO);
   }
-  const Fingerprint fingerprint = TRY(check(object, *file));
-  return Opened{.file = std::move(*file), .fingerprint = fingerprint};
+  const Checked checked = TRY(check(object, *file));
+  return Opened{.file = std::move(*file), .fingerprint = checked.fingerprint};
 }
 
-Result<Objects::Fingerprint> Objects::recheck(const ObjectName& object, sys::FdRef file) { return check(object, file); }
-
-Result<Objects::Fingerprint> Objects::check(const ObjectName& object, sys::FdRef file) {
+Result<Objects::Checked> Objects::check(const ObjectName& object, sys::FdRef file) {
   const sys::Statx st = TRY(sys::statx(file, ""));
   if (!st.is_regular()) {
     log::error("object {}: is no regular file", shown(object));
@@ -106,7 +106,9 @@ Result<Objects::Fingerprint> Objects::check(const ObjectName& object, sys::FdRef
     return fail(EIO);
   }
   if (verify_ != Verify::kNo) TRY(check_digest(object, file, st));
-  return absl::HashOf(identity_of(st, 0));
+  // What may yet change without another time is never the same twice.
+  const std::uint64_t turn = settled(st.ctime) ? 0 : ++unsettled_;
+  return Checked{.fingerprint = absl::HashOf(identity_of(st, 0), turn), .has_name = st.nlink != 0};
 }
 
 Status Objects::check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st) {
@@ -122,6 +124,7 @@ Status Objects::check_digest(const ObjectName& object, sys::FdRef file, const sy
     if (const auto known = verdicts_.find(identity); known != verdicts_.end()) found = known->second;
   }
   if (!found) {
+    const bool was_settled = settled(st.ctime);
     const Hash hash = object.digest->size == VerityFormat{}.digest_size() ? Hash::kSha256 : Hash::kSha512;
     const auto measured =
         measure_digest(file, {.hash = hash, .block_bits = 12}, st.size >= kLarge ? default_threads() : 1);
@@ -138,7 +141,7 @@ Status Objects::check_digest(const ObjectName& object, sys::FdRef file, const sy
     MutexLock lock(mutex_);
     ++measured_;
     // A change within the same tick of the clock would leave the times as they are.
-    if (settled(st.ctime)) {
+    if (was_settled) {
       if (verdicts_.size() >= kMostVerdicts) verdicts_.clear();
       verdicts_.emplace(identity, *found);
     }

@@ -12,6 +12,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -46,15 +47,19 @@ class Objects {
  public:
   Objects(std::vector<sys::UniqueFd> directories, Verify verify);
 
-  // Another value than before: the object is another, or was written to.
+  // Another value than before: the object is another, or was written to, or may have been.
   using Fingerprint = std::uint64_t;
+  struct Checked {
+    Fingerprint fingerprint = 0;
+    bool has_name = true;  // still; perhaps another lies in its place by now
+  };
   struct Opened {
     sys::UniqueFd file;
     Fingerprint fingerprint = 0;
   };
   Result<Opened> open(const ObjectName& object);
   // One that open() gave earlier, before it is handed out again: it may have changed.
-  Result<Fingerprint> recheck(const ObjectName& object, sys::FdRef file);
+  Result<Checked> recheck(const ObjectName& object, sys::FdRef file) { return check(object, file); }
   // How many objects were read from end to end for a digest.
   std::uint64_t measured() const;
 
@@ -73,7 +78,7 @@ class Objects {
   };
   static Identity identity_of(const sys::Statx& st, std::uint8_t digest_size);
   Result<sys::UniqueFd> find(const ObjectName& object) const;
-  Result<Fingerprint> check(const ObjectName& object, sys::FdRef file);
+  Result<Checked> check(const ObjectName& object, sys::FdRef file);
   Status check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st);
 
   const std::vector<sys::UniqueFd> directories_;
@@ -81,6 +86,7 @@ class Objects {
   mutable Mutex mutex_;
   absl::flat_hash_map<Identity, Digest> verdicts_ VELLUM_GUARDED_BY(mutex_);
   std::uint64_t measured_ VELLUM_GUARDED_BY(mutex_) = 0;
+  std::atomic<std::uint64_t> unsettled_{0};
 };
 
 }  // namespace vellum::composefs

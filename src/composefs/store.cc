@@ -63,7 +63,8 @@ Result<Store> Store::open(const std::string& path) {
 
 bool Store::has(const Digest& digest) const { return sys::statx(root_, digest.object_path().c_str()).has_value(); }
 
-Status Store::sync() { return changed_.exchange(false) ? sys::syncfs(root_) : Status(); }
+// Those that were there already may be of a run that was killed before it came to this.
+Status Store::sync() const { return sys::syncfs(root_); }
 
 std::size_t Store::batch_files() const {
   const std::size_t writers = std::max(1u, writers_.load());
@@ -175,7 +176,6 @@ Status StoreWriter::commit(Pending& pending) {
   const Status linked = pending.temporary.empty()
                             ? sys::link_fd(pending.file, store_.root_, pending.object.c_str())
                             : sys::link(store_.root_, pending.temporary.c_str(), store_.root_, pending.object.c_str());
-  store_.changed_ = true;
   // Somebody else had the same content: theirs stays.
   if (!linked && linked.error() != EEXIST) return linked;
   if (!pending.temporary.empty()) {

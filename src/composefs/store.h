@@ -29,7 +29,7 @@ class Store {
 
   bool has(const Digest& digest) const;
   // Objects keep their names, too, if power fails after this.
-  Status sync();
+  Status sync() const;
   sys::FdRef root() const { return root_; }
 
  private:
@@ -41,7 +41,6 @@ class Store {
   std::atomic<unsigned> writers_ = 0;
   std::atomic<bool> try_clone_ = true, try_verity_ = true, try_nameless_ = true;
   std::atomic<std::uint64_t> temporary_ = 0;
-  std::atomic<bool> changed_ = false;  // since sync()
 };
 
 class StoreWriter {

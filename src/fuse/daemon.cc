@@ -43,7 +43,8 @@ Result<Daemon> Daemon::start() {
 int Daemon::wait() {
   if (auto signals = sys::SignalQueue::create({SIGINT, SIGTERM, SIGHUP})) {
     constexpr int kEndedBySignal = 128;
-    const auto signal = signals->next_unless(word_);
+    auto signal = signals->next_unless(word_);
+    while (signal && *signal != 0 && sys::is_ignored(*signal)) signal = signals->next_unless(word_);
     if (signal && *signal != 0) {
       ignore(sys::send_signal(child_, SIGTERM));  // it unmounts when it comes to it
       return kEndedBySignal + *signal;

@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -49,17 +50,19 @@ Result<dev_t> device_of(const std::string& path) {
   return makedev(st.stx_dev_major, st.stx_dev_minor);
 }
 
-Result<MountId> mount_id(const std::string& path) {
+namespace {
+
+Result<MountId> id_of_mount(int directory, const char* path, int how) {
   constexpr unsigned kMountId = 0x1000, kMountIdUnique = 0x4000;  // STATX_MNT_ID, STATX_MNT_ID_UNIQUE
-  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  const int flags = how | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
   // One field holds either, whichever was asked for. It lies behind what older headers declare.
   struct alignas(8) Buffer {
     unsigned char bytes[256];
   };
   constexpr std::size_t kMountIdAt = 144;
-  const auto ask = [&path](unsigned mask, std::uint64_t& value) -> Status {
+  const auto ask = [=](unsigned mask, std::uint64_t& value) -> Status {
     Buffer buffer{};
-    if (::syscall(SYS_statx, AT_FDCWD, path.c_str(), kFlags, mask, buffer.bytes) != 0) return fail_errno();
+    if (::syscall(SYS_statx, directory, path, flags, mask, buffer.bytes) != 0) return fail_errno();
     std::uint32_t got = 0;
     std::memcpy(&got, buffer.bytes, sizeof got);
     if ((got & mask) != 0) std::memcpy(&value, buffer.bytes + kMountIdAt, sizeof value);
@@ -70,8 +73,6 @@ Result<MountId> mount_id(const std::string& path) {
   TRY(ask(kMountIdUnique, result.unique));
   return result;
 }
-
-namespace {
 
 // Calls visit(id, mount point) for each mount of this namespace, until that returns false. False: they cannot be read.
 template <class Visit>
@@ -100,6 +101,9 @@ bool for_each_mount(const Visit& visit) {
 
 }  // namespace
 
+Result<MountId> mount_id(const std::string& path) { return id_of_mount(AT_FDCWD, path.c_str(), 0); }
+Result<MountId> mount_id(FdRef mount) { return id_of_mount(mount.raw(), "", AT_EMPTY_PATH); }
+
 Result<std::string> mount_point(const MountId& mount) {
   Result<std::string> found = fail(ENOENT);
   for_each_mount([&](std::uint64_t id, std::string& path) {
@@ -112,12 +116,16 @@ Result<std::string> mount_point(const MountId& mount) {
 bool lives_in_memory(FdRef directory) {
   struct statfs st {};
   if (::fstatfs(directory.raw(), &st) != 0 || (st.f_type != TMPFS_MAGIC && st.f_type != RAMFS_MAGIC)) return false;
-  const auto path = real_path("/proc/self/fd/" + std::to_string(directory.raw()));
-  if (!path) return false;
-  const std::string below = *path == "/" ? *path : *path + "/";
+  // The kernel says where it lies. Walking there could lead through a mount that waits for us.
+  std::array<char, 4096> path{};
+  const std::string link = "/proc/self/fd/" + std::to_string(directory.raw());
+  const ssize_t length = ::readlink(link.c_str(), path.data(), path.size());
+  if (length <= 0 || static_cast<std::size_t>(length) == path.size() || path[0] != '/') return false;
+  std::string below(path.data(), static_cast<std::size_t>(length));
+  if (below != "/") below += '/';
   bool alone = true;
   const bool read = for_each_mount([&](std::uint64_t, const std::string& mount) {
-    alone = !mount.starts_with(below) || mount == *path;
+    alone = !mount.starts_with(below) || mount == "/";
     return alone;
   });
   return read && alone;

@@ -37,6 +37,7 @@ struct MountId {
   friend bool operator==(const MountId&, const MountId&) = default;
 };
 Result<MountId> mount_id(const std::string& path);
+Result<MountId> mount_id(FdRef mount);
 // The device number that files at a path show. Asks no file system anything either.
 Result<dev_t> device_of(const std::string& path);
 // Whether there is no disk behind a directory: it is on tmpfs or ramfs, and no other mount lies below it. False also if

@@ -10,6 +10,7 @@
 namespace vellum::sys {
 
 Status block_signals(std::initializer_list<int> signals);
+bool is_ignored(int signal);  // as the caller set it: nohup(1), or a shell for what it puts in the background
 // SIGPIPE and SIGXFSZ (a file size limit inherited from a shell): the write fails instead.
 void ignore_failing_writes();
 

@@ -276,17 +276,19 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   return view;
 }
 
-bool ViewTable::drop_idle(const ViewRef& view, const std::function<void()>& forget_number) {
+bool ViewTable::drop_idle(ViewRef view, const std::function<void()>& forget_number) {
+  const std::string turn = view->turn;
+  const auto identity = view->identity;
   {
     const std::lock_guard lock(making_mutex_);
-    if (!making_.try_emplace(view->turn, kEnding).second) return false;
+    if (!making_.try_emplace(turn, kEnding).second) return false;
   }
   // Until its upper and work directory are free, who wants them waits.
-  const auto done = on_exit([&] { end_turn(view->turn); });
+  const auto done = on_exit([&] { end_turn(turn); });
   {
     const WriteLock numbers(numbers_);
     const WriteLock lock(mutex_);
-    // The table's reference and the caller's; new ones are only made under the lock.
+    // The table's reference and ours; new ones are only made under the lock.
     constexpr long kOurs = 2;
     if (view.use_count() > kOurs || view->known.load() != 0 || view->handles.load() != 0) return false;
     forget_number();  // before another view can get it
@@ -294,8 +296,8 @@ bool ViewTable::drop_idle(const ViewRef& view, const std::function<void()>& forg
     absl::erase_if(by_layers_, [&](const auto& entry) { return entry.second == view->index; });
     absl::erase_if(by_upper_, [&](const auto& entry) { return entry.second == view->index; });
   }
-  if (sys::act_as(view->identity)) view->engine->destroy();
-  view->engine.reset();  // nobody but the caller has the view by now
+  if (sys::act_as(identity)) view->engine->destroy();
+  view.reset();  // the last one
   ignore(sys::act_as(nullptr));
   return true;
 }

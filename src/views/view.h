@@ -81,7 +81,7 @@ class ViewTable {
   std::vector<ViewRef> all() const;
   // Takes the view out if nobody but the caller and the table has it, the kernel included. `forget_number` is called
   // when that is settled, before another view can get its number, with the table and the numbers locked.
-  bool drop_idle(const ViewRef& view, const std::function<void()>& forget_number);
+  bool drop_idle(ViewRef view, const std::function<void()>& forget_number);
   void destroy_all();
   // While somebody holds it, no number passes from one view to another.
   SharedMutex& numbers() { return numbers_; }

@@ -346,8 +346,8 @@ void Views::watch() {
     resolver_.sweep();
     const auto now = std::chrono::steady_clock::now();
     const auto busy = resolver_.processes();
-    const std::vector<ViewRef> views = table_.all();
-    for (const ViewRef& view : views) {
+    std::vector<ViewRef> views = table_.all();
+    for (ViewRef& view : views) {
       if (view->index == kOriginal) continue;
       if (busy.contains(view->index) || view->handles.load() != 0) {
         view->idle_since = {};
@@ -358,7 +358,7 @@ void Views::watch() {
         for (const Faces::Place& place : faces_.shown_by(view->index)) {
           ignore(notifier_->inval_entry(place.parent, place.name));
         }
-        table_.drop_idle(view, [&] { faces_.drop(view->index); });
+        table_.drop_idle(std::move(view), [this, index = view->index] { faces_.drop(index); });
       }
     }
     lock.lock();

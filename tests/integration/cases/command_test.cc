@@ -364,6 +364,20 @@ TEST(Command, KilledDaemonLeavesAMountThatCanBeRemovedAndMadeAgain) {
   end(place, mounted);
 }
 
+// Nothing of the start may walk into the mount, which does not answer yet.
+TEST(Command, UpperBelowTheMountpoint) {
+  ABOUT_THE_COMMAND();
+  Place place;
+  for (const char* dir : {"/upper", "/work"}) ASSERT_OK(::mkdir((place.at() + dir).c_str(), 0755));
+  const std::string layers =
+      "lowerdir=" + (place / "lower") + ",upperdir=" + place.at() + "/upper,workdir=" + place.at() + "/work";
+  Mounted mounted = run_fuse_overlayfs({"-o", layers, place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  EXPECT_OK(create_file(place.at() + "/n", "n"));
+  end(place, mounted);
+  EXPECT_EQ(read_file(place.at() + "/upper/n"), "n");
+}
+
 TEST(Command, RoMountRefusesChanges) {
   Place place;
   NOT_ON(kAnyKernel, "about the command line of fuse-overlayfs");

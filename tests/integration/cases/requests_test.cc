@@ -168,16 +168,32 @@ TEST(Requests, ChangesOfNames) {
 
 TEST(Requests, SyncingWhatIsInMemoryIsOneAndThenNone) {
   COUNTED_BY_US();
-  for (const bool always : {false, true}) {
-    OverlayFixture fs(
-        {.upper = {{"f", File{"x"}}}, .vellum_options = always ? "handles=1" : "", .upper_on = Store::kTmpfs});
+  for (const char* options : {"", "volatile", "fsync=0", "handles=1"}) {
+    OverlayFixture fs({.upper = {{"f", File{"x"}}}, .vellum_options = options, .upper_on = Store::kTmpfs});
     Fd file(fs / "f", O_RDONLY);
+    Fd dir(fs.root(), O_RDONLY | O_DIRECTORY);
     EXPECT_OK(::fsync(file));
+    EXPECT_OK(::fsync(dir));
     const Counts got = waited_for(fs, [&] {
       for (int i = 0; i < 10; ++i) EXPECT_OK(::fsync(file));
+      for (int i = 0; i < 10; ++i) EXPECT_OK(::fsync(dir));
     });
-    EXPECT_EQ(got, always ? (Counts{{"FSYNC", 10}}) : Counts{});
+    EXPECT_EQ(got, options == std::string("handles=1") ? (Counts{{"FSYNC", 10}, {"FSYNCDIR", 10}}) : Counts{})
+        << options;
   }
+}
+
+// The kernel's answer for one file is its answer for all, so on a disk each is passed on.
+TEST(Requests, SyncingOnADiskIsOneEach) {
+  COUNTED_BY_US();
+  if (default_upper_store() != Store::kExt4) return;  // a run of its own
+  OverlayFixture fs({.upper = {{"f", File{"x"}}}});
+  Fd file(fs / "f", O_RDONLY);
+  EXPECT_EQ(waited_for(fs,
+                       [&] {
+                         for (int i = 0; i < 10; ++i) EXPECT_OK(::fsync(file));
+                       }),
+            (Counts{{"FSYNC", 10}}));
 }
 
 TEST(Requests, HandlesAreUsedWhenAskedFor) {

@@ -43,12 +43,13 @@ restored() {
   local object=bad/${file#store/} result=0
   head -c 5000 /dev/zero > "$object"
   cmp -s m/dir/file src/dir/file && result=1
-  cat "store/${file#store/}" > "$object"
+  eval "$1"
   cmp m/dir/file src/dir/file || result=1
   umount m
   return $result
 }
-check "put right again" restored
+check "put right again" restored 'cat "$file" > "$object"'
+check "put right again by another in its place" restored 'cp "$file" new && mv new "$object"'
 check "no object from another mount" sh -c "rm -rf bad; cp -r store bad; mkdir elsewhere; mount -t tmpfs none bad/$(cut -d/ -f2 <<< "$file") &&
   cp $file bad/$(cut -d/ -f2 <<< "$file")/; $mount_composefs --standalone -o basedir=bad image m; ! cat m/dir/file; s=\$?; umount m; umount bad/$(cut -d/ -f2 <<< "$file"); exit \$s"
 

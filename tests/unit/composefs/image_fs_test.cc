@@ -222,12 +222,49 @@ TEST(ImageFs, LetsTheKernelKeepNothingOfAnotherObject) {
   const Store store(kContent);
   Objects objects(store.open(), Verify::kNo);
   ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
-  EXPECT_TRUE(keeps_cache(fs, "far"));  // there is nothing yet
-  EXPECT_TRUE(keeps_cache(fs, "far"));
-  ::usleep(20000);
-  store.write(kContent);
+  EXPECT_TRUE(keeps_cache(fs, "far"));   // there is nothing yet
+  EXPECT_FALSE(keeps_cache(fs, "far"));  // it may have been written to again, within the tick of the clock
+  ::usleep(60000);
   EXPECT_FALSE(keeps_cache(fs, "far"));
   EXPECT_TRUE(keeps_cache(fs, "far"));
+  store.write(kContent);
+  ::usleep(60000);
+  EXPECT_FALSE(keeps_cache(fs, "far"));
+  EXPECT_TRUE(keeps_cache(fs, "far"));
+}
+
+TEST(ImageFs, FindsTheObjectThatTookTheNameOfAnother) {
+  Served served;
+  std::string wrong(kContent);
+  wrong[3] ^= 1;
+  const Store store(wrong);
+  Objects objects(store.open(), Verify::kNo);
+  ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
+  fuse::Connection connection;
+  ASSERT_TRUE(fs.init(connection));
+  EXPECT_EQ(content_of(fs, "far").value(), wrong);
+  ASSERT_EQ(::unlink(store.path.c_str()), 0);
+  store.write(kContent);
+  EXPECT_EQ(content_of(fs, "far").value(), kContent);
+}
+
+TEST(ImageFs, LetsGoOfIdleObjectsWhenDescriptorsRunOut) {
+  Served served;
+  const Store store(kContent);
+  ASSERT_TRUE(sys::mkdir_path((store.dir.path() + "/no").c_str(), 0755));
+  {
+    EXPECT_TRUE(sys::pwrite(sys::open((store.dir.path() + "/no/such").c_str(), O_WRONLY | O_CREAT, 0644).value(),
+                            std::as_bytes(std::span("012345678", 9)), 0));
+  }
+  Objects objects(store.open(), Verify::kNo);
+  ImageFs fs(served.image, {.xattrs = XattrRule::kStandalone, .objects = &objects});
+  fuse::Connection connection;
+  ASSERT_TRUE(fs.init(connection));
+  EXPECT_EQ(content_of(fs, "far").value(), kContent);
+  std::vector<sys::UniqueFd> others;
+  while (auto other = sys::open("/", O_PATH)) others.push_back(std::move(*other));
+  EXPECT_EQ(content_of(fs, "lost").value(), "012345678");
+  EXPECT_EQ(content_of(fs, "far").value(), kContent);
 }
 
 TEST(ImageFs, GoesIntoNoOtherMountForAnObject) {
