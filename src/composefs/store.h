@@ -8,6 +8,7 @@
 // Errors: of the file system; EBUSY: the source changed while it was copied.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include "base/result.h"
 #include "composefs/verity.h"
 #include "sys/fd.h"
+#include "sys/file.h"
 
 namespace vellum::composefs {
 
@@ -38,7 +40,9 @@ class Store {
   // How many files each writer may hold open: all together at most a quarter of what the process may have.
   std::size_t batch_files() const;
   sys::UniqueFd root_;
+  const std::size_t descriptors_ = sys::open_file_limit() / 4;
   std::atomic<unsigned> writers_ = 0;
+  std::array<std::atomic<bool>, 256> has_directory_{};  // by the first byte of a digest
   std::atomic<bool> try_clone_ = true, try_verity_ = true, try_nameless_ = true;
   std::atomic<std::uint64_t> temporary_ = 0;
 };
@@ -61,6 +65,7 @@ class StoreWriter {
     sys::UniqueFd file;
     std::string temporary;  // its name, if it has one
     std::string object;
+    std::uint8_t first_byte = 0;
   };
   Result<Pending> begin(const Digest& digest);
   Result<Pending> open_temporary(const Digest& digest);
