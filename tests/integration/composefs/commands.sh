@@ -51,6 +51,26 @@ for option in --fuse=yes --standalone; do
   }
   check "$option: ends while a file is open" busy
 done
+# What the first walk asked for answers the second.
+second_walk() {
+  local server
+  "$m" --foreground $1 -o basedir=store image m 2> server.log & server=$!
+  for _ in $(seq 300); do mountpoint -q m && break; sleep 0.1; done
+  for _ in 1 2; do
+    find m -ls > /dev/null
+    kill -USR1 $server
+    sleep 0.3
+  done
+  umount m; wait $server
+  python3 - << 'END'
+import json
+first, second = (json.loads(line[line.index("{"):])["operations"] for line in open("server.log") if "{" in line)
+more = {name: count["count"] - first.get(name, {"count": 0})["count"] for name, count in second.items()}
+more = {name: count for name, count in more.items() if count and name not in ("STATFS", "FORGET", "BATCH_FORGET")}
+assert sum(more.values()) <= 2, more
+END
+}
+for option in --fuse=yes --standalone; do check "$option: a second walk asks for nothing" second_walk $option; done
 check "remount after all that" sh -c "$m --fuse=yes -o basedir=store image m && umount m"
 
 # What a manager hands over instead of paths.
