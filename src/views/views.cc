@@ -358,7 +358,8 @@ void Views::watch() {
         for (const Faces::Place& place : faces_.shown_by(view->index)) {
           ignore(notifier_->inval_entry(place.parent, place.name));
         }
-        table_.drop_idle(std::move(view), [this, index = view->index] { faces_.drop(index); });
+        const ViewIndex index = view->index;
+        table_.drop_idle(std::move(view), [this, index] { faces_.drop(index); });
       }
     }
     lock.lock();
