@@ -194,9 +194,7 @@ class Place {
  public:
   explicit Place(sys::FdRef mount) : id_(sys::mount_id(mount).value_or(sys::MountId{})) {}
   void unmount() const {
-    const auto path = sys::mount_point(id_);
-    if (!path) return;
-    if (const auto there = sys::mount_id(*path); there && *there == id_) ignore(sys::unmount_detached(*path));
+    if (const auto path = sys::mount_point(id_)) ignore(sys::unmount_detached(*path));
   }
 
  private:

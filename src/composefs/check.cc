@@ -9,19 +9,13 @@
 #include <vector>
 
 #include "base/crew.h"
+#include "composefs/objects.h"
 #include "sys/file.h"
 
 namespace vellum::composefs {
 namespace {
 
 constexpr std::uint64_t kBig = std::uint64_t{16} << 20;  // read by all threads together
-
-// What the image says; empty: nothing.
-std::span<const std::uint8_t> digest_of(const Node& node) {
-  if (node.digest != nullptr) return {node.digest, VerityFormat{.hash = Hash::kSha256}.digest_size()};
-  if (node.sha512 != nullptr) return {node.sha512, VerityFormat{.hash = Hash::kSha512}.digest_size()};
-  return {};
-}
 
 class Checker {
  public:
@@ -37,7 +31,6 @@ class Checker {
   void work();
   void check(NodeId id, unsigned threads);
   std::optional<BadObject> fault(const Node& node, unsigned threads) const;
-  Result<sys::UniqueFd> open(std::string_view object) const;
 
   const Tree& tree_;
   const std::span<const sys::UniqueFd> directories_;
@@ -57,7 +50,7 @@ void Checker::collect() {
   for (std::uint32_t i = 0; i < tree_.size(); ++i) {
     const Node& node = tree_[NodeId{i}];
     if (node.link != kNoNode || !node.is_regular() || node.content != nullptr || node.size == 0) continue;
-    const std::span<const std::uint8_t> expected = digest_of(node);
+    const std::span<const std::uint8_t> expected = node.any_digest();
     const std::string_view digest(static_cast<const char*>(static_cast<const void*>(expected.data())), expected.size());
     if (!seen.insert({node.payload, {node.size, digest}}).second) continue;
     objects_.push_back(NodeId{i});
@@ -67,21 +60,9 @@ void Checker::collect() {
   small_ = static_cast<std::size_t>(std::ranges::partition(objects_, is_small).begin() - objects_.begin());
 }
 
-Result<sys::UniqueFd> Checker::open(std::string_view object) const {
-  while (object.starts_with('/')) object.remove_prefix(1);
-  if (object.empty()) return fail(ENOENT);
-  Errno error(ENOENT);
-  for (const sys::UniqueFd& directory : directories_) {
-    auto file = sys::open_beneath(directory, object, O_RDONLY | O_NONBLOCK, sys::MountsBelow::kRefused);
-    if (file) return file;
-    if (error == ENOENT) error = file.error();
-  }
-  return fail(error);
-}
-
 std::optional<BadObject> Checker::fault(const Node& node, unsigned threads) const {
   BadObject bad{.fault = Fault::kMissing, .object = node.payload, .path = {}, .detail = {}};
-  const auto file = open(node.payload);
+  const auto file = open_object(directories_, node.payload);
   if (!file) {
     bad.fault = file.error() == ENOENT ? Fault::kMissing : Fault::kUnreadable;
     bad.detail = file.error().message();
@@ -98,7 +79,7 @@ std::optional<BadObject> Checker::fault(const Node& node, unsigned threads) cons
     bad.detail = fmt::format("{} bytes expected, {} found", node.size, status->size);
     return bad;
   }
-  const std::span<const std::uint8_t> digest = digest_of(node);
+  const std::span<const std::uint8_t> digest = node.any_digest();
   if (digest.empty()) {
     bad.fault = Fault::kNoDigest;
     return bad;

@@ -24,12 +24,12 @@ struct BadObject {
 struct CheckCounts {
   std::uint64_t objects = 0, bytes = 0;
   std::uint64_t bad = 0;        // all that are not known to be good
-  std::uint64_t unchecked = 0;  // of these: there, and of the right size, but the image has no SHA-256 digest of them
+  std::uint64_t unchecked = 0;  // of these: there, and of the right size, but the image has no digest of them
 };
 
 struct CheckOptions {
   unsigned threads = 0;
-  // Objects of which the image has no digest that we know (of SHA-512 images: all) are a fault of their own kind.
+  // Objects of which the image has no digest are a fault of their own kind.
   std::function<void(const BadObject&)> bad{};
   std::function<void(const CheckCounts& done, std::uint64_t objects, std::uint64_t bytes)> progress{};
 };

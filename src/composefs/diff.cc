@@ -33,8 +33,8 @@ class Differ {
 
 bool same_content(const Node& from, const Node& to) {
   if (from.size != to.size) return false;
-  if (from.digest != nullptr && to.digest != nullptr) return std::memcmp(from.digest, to.digest, 32) == 0;
-  if (from.sha512 != nullptr && to.sha512 != nullptr) return std::memcmp(from.sha512, to.sha512, 64) == 0;
+  const auto old = from.any_digest(), now = to.any_digest();
+  if (!old.empty() && !now.empty()) return std::ranges::equal(old, now);
   if (from.content != nullptr && to.content != nullptr) return from.content_view() == to.content_view();
   return from.digest == to.digest && from.content == to.content && from.payload == to.payload;
 }

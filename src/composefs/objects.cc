@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -23,6 +24,11 @@ constexpr std::uint64_t kLarge = 8 << 20;
 // do that keep whole seconds.
 constexpr std::chrono::milliseconds kTick(50), kCoarseTick(2100);
 
+std::string_view without_slashes(std::string_view path) {
+  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  return path;
+}
+
 // Whether a change now would give another time.
 bool settled(const timespec& changed) {
   const auto then = std::chrono::seconds(changed.tv_sec) + std::chrono::nanoseconds(changed.tv_nsec);
@@ -40,9 +46,9 @@ std::string shown(const ObjectName& object) {
 }  // namespace
 
 Result<ObjectName> parse_object_name(std::string_view redirect, std::string_view metacopy, std::uint64_t size) {
-  ObjectName object{.path = redirect, .size = size, .digest = {}};
+  ObjectName object{.path = {}, .size = size, .digest = {}};
   if (!redirect.starts_with('/')) return fail(EIO);  // only absolute ones lead into object directories
-  while (object.path.starts_with('/')) object.path.remove_prefix(1);
+  object.path = without_slashes(redirect);
   if (object.path.empty()) return fail(EIO);
   if (metacopy.empty()) return object;
   if (metacopy.size() < kMetacopyHeader) return fail(EIO);
@@ -73,11 +79,13 @@ Objects::Identity Objects::identity_of(const sys::Statx& st, std::uint8_t digest
           .digest_size = digest_size};
 }
 
-Result<sys::UniqueFd> Objects::find(const ObjectName& object) const {
+Result<sys::UniqueFd> open_object(std::span<const sys::UniqueFd> directories, std::string_view path) {
+  path = without_slashes(path);
+  if (path.empty()) return fail(ENOENT);
   Errno why(ENOENT);
-  for (const sys::UniqueFd& directory : directories_) {
-    // An object that is a fifo must not hold the server up.
-    auto file = sys::open_beneath(directory, object.path, O_RDONLY | O_NONBLOCK, sys::MountsBelow::kRefused);
+  for (const sys::UniqueFd& directory : directories) {
+    // An object that is a fifo must not hold us up.
+    auto file = sys::open_beneath(directory, path, O_RDONLY | O_NONBLOCK, sys::MountsBelow::kRefused);
     if (file) return file;
     if (file.error() != ENOENT) why = file.error();
   }
@@ -85,7 +93,7 @@ Result<sys::UniqueFd> Objects::find(const ObjectName& object) const {
 }
 
 Result<Objects::Opened> Objects::open(const ObjectName& object) {
-  auto file = find(object);
+  auto file = open_object(directories_, object.path);
   if (!file && (file.error() == EMFILE || file.error() == ENFILE)) return fail(file.error());
   if (!file) {
     log::error("object {}: {}", shown(object), file.error().message());

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -36,6 +37,9 @@ struct ObjectName {
 
 // Reads what the image's overlay xattrs say. EIO: they are malformed.
 Result<ObjectName> parse_object_name(std::string_view redirect, std::string_view metacopy, std::uint64_t size);
+
+// An object, not checked, from the first directory that has it; ENOENT: none has.
+Result<sys::UniqueFd> open_object(std::span<const sys::UniqueFd> directories, std::string_view path);
 
 enum class Verify {
   kNo,
@@ -77,7 +81,6 @@ class Objects {
     }
   };
   static Identity identity_of(const sys::Statx& st, std::uint8_t digest_size);
-  Result<sys::UniqueFd> find(const ObjectName& object) const;
   Result<Checked> check(const ObjectName& object, sys::FdRef file);
   Status check_digest(const ObjectName& object, sys::FdRef file, const sys::Statx& st);
 

@@ -89,7 +89,7 @@ Result<StoreWriter::Pending> StoreWriter::begin(const Digest& digest) {
 }
 
 Result<StoreWriter::Pending> StoreWriter::open_temporary(const Digest& digest) {
-  Pending pending{.file = {}, .temporary = {}, .object = digest.object_path(), .first_byte = digest.bytes[0]};
+  Pending pending{.file = {}, .temporary = {}, .object = digest.object_path()};
   if (store_.try_nameless_) {
     auto file = sys::openat(store_.root_, ".", O_TMPFILE | O_RDWR, 0644);
     if (file) {
@@ -171,12 +171,8 @@ Status StoreWriter::commit(Pending& pending) {
     const Status enabled = sys::enable_verity(pending.file, sys::kVeritySha256, 4096);
     if (!enabled && (enabled.error() == ENOTTY || enabled.error() == EOPNOTSUPP)) store_.try_verity_ = false;
   }
-  std::atomic<bool>& has_directory = store_.has_directory_[pending.first_byte];
-  if (!has_directory) {
-    const Status made = sys::mkdir(store_.root_, pending.object.substr(0, 2).c_str(), 0755);
-    if (!made && made.error() != EEXIST) return made;
-    has_directory = true;
-  }
+  const Status made = sys::mkdir(store_.root_, pending.object.substr(0, 2).c_str(), 0755);
+  if (!made && made.error() != EEXIST) return made;
   const Status linked = pending.temporary.empty()
                             ? sys::link_fd(pending.file, store_.root_, pending.object.c_str())
                             : sys::link(store_.root_, pending.temporary.c_str(), store_.root_, pending.object.c_str());

@@ -8,7 +8,6 @@
 // Errors: of the file system; EBUSY: the source changed while it was copied.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +41,6 @@ class Store {
   sys::UniqueFd root_;
   const std::size_t descriptors_ = sys::open_file_limit() / 4;
   std::atomic<unsigned> writers_ = 0;
-  std::array<std::atomic<bool>, 256> has_directory_{};  // by the first byte of a digest
   std::atomic<bool> try_clone_ = true, try_verity_ = true, try_nameless_ = true;
   std::atomic<std::uint64_t> temporary_ = 0;
 };
@@ -65,7 +63,6 @@ class StoreWriter {
     sys::UniqueFd file;
     std::string temporary;  // its name, if it has one
     std::string object;
-    std::uint8_t first_byte = 0;
   };
   Result<Pending> begin(const Digest& digest);
   Result<Pending> open_temporary(const Digest& digest);

@@ -116,6 +116,11 @@ struct Node {
   bool is_device() const { return type() == 0020000 || type() == 0060000; }
   bool is_whiteout() const { return type() == 0020000 && rdev == 0 && link == kNoNode; }
   bool has_payload() const { return payload.data() != nullptr; }
+  // Of its content, whichever there is; empty: none.
+  std::span<const std::uint8_t> any_digest() const {
+    if (digest != nullptr) return {digest, 32};
+    return sha512 != nullptr ? std::span(sha512, 64) : std::span<const std::uint8_t>();
+  }
   std::string_view content_view() const {
     return content == nullptr ? std::string_view() : std::string_view(content, static_cast<std::size_t>(size));
   }

@@ -137,10 +137,7 @@ Mount::~Mount() { ignore(unmount()); }  // there is nobody left to tell
 
 Result<std::string> Mount::place() const {
   if (const auto there = sys::mount_id(path_); there && *there == id_) return path_;
-  const std::string path = TRY(sys::mount_point(id_));
-  // Covered by another mount, or the number was given to another one.
-  if (const auto there = sys::mount_id(path); !there || *there != id_) return fail(ENOENT);
-  return path;
+  return sys::mount_point(id_);
 }
 
 Status Mount::sync() const { return sys::sync_file_system(TRY(place())); }

@@ -155,7 +155,7 @@ Result<fuse::Statfs> Overlay::statfs(const fuse::Caller&, fuse::NodeId) {
 
 Status Overlay::syncfs(const fuse::Caller&, fuse::NodeId) {
   if (no_fsync_) return fail(ENOSYS);
-  if (upper_ == nullptr || volatile_ || !options_.fsync) return {};
+  if (!syncs()) return {};
   sys::UniqueFd fd = TRY(open_for_reading(*upper_->root));
   return sys::syncfs(fd);
 }

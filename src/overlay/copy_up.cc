@@ -283,7 +283,7 @@ Status Overlay::copy_up_file(NodeRef& ref, const CopyUp& how) {
   }
   TRY(copy_attributes(*from.in, from.fd(), from.name, made, "", st));
   if (st.nlink == 1) mark_origin(made, "", *from.in, st);
-  if (options_.fsync && !volatile_ && size > 0 && !metadata_only) TRY(sys::fsync(made));
+  if (syncs() && size > 0 && !metadata_only) TRY(sys::fsync(made));
 
   // Into place.
   TRY(place_copy(ref, made, temporary, from, st, metadata_only));
@@ -456,7 +456,7 @@ Status Overlay::complete_data(Node& node, const CopyUp& how) {
   if (capability) ignore(sys::setxattr(to, "", "security.capability", *capability));
   if (auto now = sys::statx(to, ""); now && now->mode != st.mode) ignore(sys::chmod(to, "", st.mode & 07777));
   ignore(sys::utimens(to, "", st.atime, st.mtime));
-  if (options_.fsync && !volatile_) TRY(sys::fsync(to));
+  if (syncs()) TRY(sys::fsync(to));
   ReadLock tree(tree_mutex_);
   {
     WriteLock lock(node.mutex);

@@ -272,7 +272,7 @@ Status Overlay::readdirplus(const fuse::Caller&, fuse::NodeId id, fuse::HandleId
 
 Status Overlay::fsyncdir(const fuse::Caller&, fuse::NodeId id, fuse::HandleId, bool data_only) {
   if (no_fsync_) return fail(ENOSYS);
-  if (!options_.fsync || volatile_ || upper_ == nullptr) return {};
+  if (!syncs()) return {};
   NodeRef dir = TRY(dir_for(id));
   ReadLock tree(tree_mutex_);
   ReadLock lock(dir->mutex);

@@ -242,7 +242,7 @@ void Overlay::release(fuse::NodeId id, fuse::HandleId handle_id) {
 
 Status Overlay::fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, bool data_only) {
   if (no_fsync_) return fail(ENOSYS);
-  if (!options_.fsync || volatile_ || upper_ == nullptr) return {};
+  if (!syncs()) return {};
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));
   DirFd fd = TRY(readable_fd(*handle));
   return sys::fsync(*fd, data_only);

@@ -374,6 +374,8 @@ class Overlay : public fuse::Filesystem {
   bool can_tmpfile_ = true;
   bool can_clone_ = false;
   bool volatile_ = false;
+  // Whether anything is ever synced: what is asked to be, and copies before they take the place of the original.
+  bool syncs() const { return upper_ != nullptr && !volatile_ && options_.fsync; }
   IdMap uids_, gids_;
   InodeNumbers numbers_;
   NodeTable nodes_;

@@ -283,8 +283,7 @@ Status Overlay::init(fuse::Connection& connection) {
   writeback_ = connection.writeback_cache && !passthrough_;  // the kernel has one or the other
   no_open_ = connection.no_open && upper_ == nullptr && !options_.handles;
   no_opendir_ = connection.no_opendir && !options_.handles;
-  no_fsync_ = connection.no_fsync && !options_.handles &&
-              (upper_ == nullptr || volatile_ || !options_.fsync || sys::lives_in_memory(*upper_->root));
+  no_fsync_ = connection.no_fsync && !options_.handles && (!syncs() || sys::lives_in_memory(*upper_->root));
   atomic_trunc_ = connection.atomic_o_trunc;
   notifier_ = connection.notifier;
   return {};

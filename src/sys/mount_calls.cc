@@ -11,12 +11,11 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstring>
 #include <fstream>
 #include <sstream>
 
-#include "sys/fd.h"
+#include "sys/file.h"
 
 namespace vellum::sys {
 
@@ -110,6 +109,9 @@ Result<std::string> mount_point(const MountId& mount) {
     if (id == mount.id) found = std::move(path);
     return !found;
   });
+  if (!found) return found;
+  // Covered by another mount, or the number was given to another one.
+  if (const auto there = mount_id(*found); !there || *there != mount) return fail(ENOENT);
   return found;
 }
 
@@ -117,12 +119,9 @@ bool lives_in_memory(FdRef directory) {
   struct statfs st {};
   if (::fstatfs(directory.raw(), &st) != 0 || (st.f_type != TMPFS_MAGIC && st.f_type != RAMFS_MAGIC)) return false;
   // The kernel says where it lies. Walking there could lead through a mount that waits for us.
-  std::array<char, 4096> path{};
-  const std::string link = "/proc/self/fd/" + std::to_string(directory.raw());
-  const ssize_t length = ::readlink(link.c_str(), path.data(), path.size());
-  if (length <= 0 || static_cast<std::size_t>(length) == path.size() || path[0] != '/') return false;
-  std::string below(path.data(), static_cast<std::size_t>(length));
-  if (below != "/") below += '/';
+  const auto path = readlink(directory, ("/proc/self/fd/" + std::to_string(directory.raw())).c_str());
+  if (!path || !path->starts_with('/')) return false;
+  const std::string below = *path == "/" ? *path : *path + "/";
   bool alone = true;
   const bool read = for_each_mount([&](std::uint64_t, const std::string& mount) {
     alone = !mount.starts_with(below) || mount == "/";

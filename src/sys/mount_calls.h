@@ -43,7 +43,7 @@ Result<dev_t> device_of(const std::string& path);
 // Whether there is no disk behind a directory: it is on tmpfs or ramfs, and no other mount lies below it. False also if
 // that cannot be told.
 bool lives_in_memory(FdRef directory);
-// Where the mount lies now; ENOENT: nowhere in this mount namespace.
+// Where the mount can be reached now; ENOENT: nowhere in this mount namespace, or another covers it.
 Result<std::string> mount_point(const MountId& mount);
 // syncfs(2) of the file system at a path.
 Status sync_file_system(const std::string& path);

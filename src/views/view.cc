@@ -203,9 +203,8 @@ Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessId
     if (!layers.upper->fd) return fail(EBUSY);
     TRY(sys::check_writable(layers.upper->fd));
   }
-  const std::string turn = layers.upper ? layers.upper->key : layers.rights;
-  TRY(take_turn(turn, ids.uid));
-  const auto done = on_exit([&] { end_turn(turn); });
+  TRY(take_turn(layers.turn(), ids.uid));
+  const auto done = on_exit([&] { end_turn(layers.turn()); });
   auto view = known(layers, ids);
   if (!view) log::warning("{}: another view writes to it", markers.upper);
   if (!view || *view) return view;
@@ -251,7 +250,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   view->uid = uid;
   view->identity = std::move(identity);
   view->layers = layers.key;
-  view->turn = layers.upper ? layers.upper->key : layers.rights;
+  view->turn = layers.turn();
   view->markers = markers;
   view->markers.work = opened.work_path;
   if (layers.upper) view->stack.push_back(layers.upper->path);

@@ -41,7 +41,7 @@ struct View {
   std::uint32_t uid = 0;
   std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
   std::string layers;                             // what they are, and the uid
-  std::string turn;                               // what no two views are made or ended for at once
+  std::string turn;                               // as ViewTable::Layers::turn()
   Markers markers;                                // as the first process spelt them
   std::vector<std::string> stack;                 // paths of the layers, topmost first, to put another view on
   std::unique_ptr<fuse::Notifier> notifier;
@@ -98,6 +98,8 @@ class ViewTable {
     std::vector<Named> lowers;
     std::string key;     // what they are, and the uid
     std::string rights;  // the same with the groups
+    // What no two views are made or ended for at once.
+    const std::string& turn() const { return upper ? upper->key : rights; }
   };
   struct Opened {
     std::vector<sys::UniqueFd> held;
