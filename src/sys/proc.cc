@@ -11,6 +11,7 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <string_view>
 
@@ -162,15 +163,18 @@ std::optional<Word> auxiliary(std::string_view vector, Word wanted) {
 
 }  // namespace
 
-bool started_secure(pid_t pid) {
-  const auto vector = read_file(pid, "auxv");
-  if (!vector) return true;
-  // Every program is told the size of a page, in numbers of its own width.
-  if (auxiliary<std::uint64_t>(*vector, AT_PAGESZ))
-    return auxiliary<std::uint64_t>(*vector, AT_SECURE).value_or(1) != 0;
-  if (auxiliary<std::uint32_t>(*vector, AT_PAGESZ))
-    return auxiliary<std::uint32_t>(*vector, AT_SECURE).value_or(1) != 0;
-  return false;  // in the middle of an execve(): there is no environment yet either
+Result<Program> process_program(pid_t pid) {
+  const std::string vector = TRY(read_file(pid, "auxv"));
+  if (vector.empty()) return fail(ESRCH);
+  Program program{.mark = std::hash<std::string_view>{}(vector), .secure = false};
+  // Every program is told the size of a page, in numbers of its own width. In the middle of an execve() there is
+  // nothing yet, and no environment either.
+  if (auxiliary<std::uint64_t>(vector, AT_PAGESZ)) {
+    program.secure = auxiliary<std::uint64_t>(vector, AT_SECURE).value_or(1) != 0;
+  } else if (auxiliary<std::uint32_t>(vector, AT_PAGESZ)) {
+    program.secure = auxiliary<std::uint32_t>(vector, AT_SECURE).value_or(1) != 0;
+  }
+  return program;
 }
 
 pid_t this_process() { return ::getpid(); }

@@ -46,11 +46,15 @@ Result<std::string> process_command(pid_t pid);  // at most 15 bytes of the exec
 
 // Whether a path means the same there as here: same mount namespace, same root directory.
 bool shares_root(pid_t pid);
-// Whether its program was started with rights that who started it has not (AT_SECURE of getauxval(3): set-user-id, file
-// capabilities). Also if that cannot be told.
-bool started_secure(pid_t pid);
-// Whether this process's image has addresses of its own in each run. Without that, ProcessImage cannot tell an
-// execve().
+// The program that it runs, by its auxiliary vector (getauxval(3)): the quickest to read of what an execve() changes.
+struct Program {
+  std::size_t mark = 0;  // of the addresses in it; means something in this process only
+  bool secure = true;    // started with rights that who started it has not (AT_SECURE: set-user-id, file capabilities)
+};
+// EPERM, EACCES where we may not look.
+Result<Program> process_program(pid_t pid);
+// Whether this process's image has addresses of its own in each run. Without that, neither ProcessImage nor
+// Program::mark can tell an execve().
 bool addresses_are_random(pid_t pid);
 pid_t this_process();
 

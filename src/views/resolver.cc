@@ -38,8 +38,14 @@ Result<ViewRef> Resolver::stranger() const {
 
 Result<ViewRef> Resolver::view_of(const fuse::Caller& caller) {
   if (caller.pid == 0) return stranger();  // in a pid namespace that we do not see into
+  const auto pid = static_cast<pid_t>(caller.pid);
+  // As whoever the thread acts as already: a user may look at their own, and who may not look learns nothing.
+  if (const auto known = find(pid); known && known->random && known->uid == caller.uid) {
+    const auto program = sys::process_program(pid);
+    if (program && program->mark == known->program) return known->view;
+  }
   TRY(sys::act_as(nullptr));
-  return resolve(static_cast<pid_t>(caller.pid), caller.uid, 0);
+  return resolve(pid, caller.uid, 0);
 }
 
 // `generation` 0: the requester itself; above: its ancestors, which lend their view but are refused nothing.
@@ -51,11 +57,12 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   const auto known = find(pid);
   if (known && still_true(*known, pid, stat->image, uid)) return known->view;
 
+  const auto program = sys::process_program(pid);
   const auto ids = sys::process_ids(pid);
   if (!ids) return nobody();
   if (ids->process == sys::this_process()) return views_.original();
   // A program that runs with other rights than those of who started it takes no orders from that environment.
-  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || sys::started_secure(pid)) return nobody();
+  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || !program || program->secure) return nobody();
   if (itself && !settings_.denied.empty()) {
     const auto command = sys::process_command(pid);
     if (command && std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);
@@ -69,6 +76,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
   if (markers && !sys::shares_root(pid)) return nobody();
 
   Known now{.image = stat->image,
+            .program = program->mark,
             .uid = uid,
             .inherited = !markers,
             .random = sys::addresses_are_random(pid),

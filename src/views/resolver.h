@@ -1,7 +1,8 @@
 // Which view a process sees: the one its environment names, else the one of its nearest ancestor with a view.
 //
 // The answer is remembered under (pid, start time, program image), so a pid that is used again and an execve() with
-// other markers are both noticed. A process without markers keeps what it got from its ancestors when these are gone.
+// other markers are both noticed. Each request asks for the program alone, the quicker half; sweep() asks for the start
+// time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view. A process without markers keeps what it got from its ancestors when these are gone.
 // Whose environment counts: processes whose four uids all are the requester's, whose four gids are one, and whose root
 // directory and mount namespace are ours. Everybody else is a stranger: passed through, or refused with EACCES where
 // `strict`.
@@ -40,6 +41,7 @@ class Resolver {
  private:
   struct Known {
     sys::ProcessImage image;
+    std::size_t program = 0;
     std::uint32_t uid = 0;
     bool inherited = false;  // not from its own markers
     // Without addresses of its own (setarch -R) an image cannot tell an execve(): then the environment has to be the
