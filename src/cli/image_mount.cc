@@ -318,9 +318,9 @@ int serve_alone(const std::string& program, const ImageMountCommand& command, co
 // In the serving process: the first way that works.
 int serve_image(const std::string& program, const ImageMountCommand& command, Sources& sources, const Plan& plan,
                 fuse::Daemon& daemon) {
-  auto file = composefs::ImageFile::load(sources.image, command.digest);
+  auto file = composefs::ImageFile::hold(sources.image, command.digest);
   if (!file) return daemon.fail(fmt::format("{}: image {}: {}", program, command.image, file.error()));
-  sources.image.reset();  // its file system may be unmounted while we serve
+  sources.image.reset();  // where it was copied, its file system may be unmounted while we serve
   const erofs::Image& image = (*file)->image();
   const bool trusted = sys::privileges().sys_admin;
   std::string why = plan.why_not_better;

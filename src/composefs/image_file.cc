@@ -4,10 +4,15 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <csignal>
 #include <cstring>
 #include <utility>
 
+#include "base/log.h"
 #include "sys/file.h"
+#include "sys/proc.h"
+#include "sys/process.h"
+#include "sys/thread.h"
 #include "sys/verity.h"
 
 namespace vellum::composefs {
@@ -28,25 +33,62 @@ std::string wrong_digest(const Digest& expected, const Digest& found) {
 
 std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRef file,
                                                                        const std::optional<Digest>& expected) {
-  const auto st = sys::statx(file, "");
+  return load(file, expected, false);
+}
+
+std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::hold(sys::FdRef file,
+                                                                       const std::optional<Digest>& expected) {
+  return load(file, expected, true);
+}
+
+std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRef file,
+                                                                       const std::optional<Digest>& expected,
+                                                                       bool lease) {
+  std::unique_ptr<ImageFile> loaded(new ImageFile);
+  const bool fixed = sys::cannot_change(file);
+  const bool map = fixed || (lease && loaded->take_lease(file));
+  const auto st = sys::statx(file, "");  // of the size that stays
   if (!st) return std::unexpected(st.error().message());
   if (!st->is_regular()) return std::unexpected("is no regular file");
-  std::unique_ptr<ImageFile> loaded(new ImageFile);
-  loaded->shared_ = sys::cannot_change(file);
-  if (!loaded->shared_ && st->size > kLargestCopy)
+  if (!fixed && st->size > kLargestCopy)
     return std::unexpected(
         fmt::format("is larger than {} GiB: give it fs-verity, so that it need not be copied", kLargestCopy >> 30));
-  auto mapping = loaded->shared_ ? sys::FileMapping::map(file, st->size) : sys::FileMapping::copy(file, st->size);
+  auto mapping = map ? sys::FileMapping::map(file, st->size) : sys::FileMapping::copy(file, st->size);
   if (!mapping) return std::unexpected("cannot be brought into memory: " + mapping.error().message());
   loaded->mapping_ = std::move(*mapping);
-  if (expected && !(loaded->shared_ && kernel_vouches(file, *expected))) {
+  if (expected && !(fixed && kernel_vouches(file, *expected))) {
     const Digest found = digest_of_bytes(loaded->mapping_.bytes(), format_of(*expected), default_threads());
     if (found != *expected) return std::unexpected(wrong_digest(*expected, found));
   }
   auto image = erofs::Image::open(loaded->mapping_.bytes());
   if (!image) return std::unexpected(std::move(image.error()));
   loaded->image_ = std::move(*image);
+  if (loaded->held_) loaded->held_->watcher = std::thread([self = loaded.get()] { self->watch(); });
   return loaded;
+}
+
+ImageFile::~ImageFile() {
+  if (!held_ || !held_->watcher.joinable()) return;
+  held_->asked.interrupt();
+  held_->watcher.join();
+}
+
+Status ImageFile::take_lease(sys::FdRef file) {
+  TRY(sys::block_signals({SIGIO}));
+  auto asked = TRY(sys::SignalQueue::create({SIGIO}));
+  held_ = Held{.lease = TRY(sys::ReadLease::take(file)), .asked = std::move(asked), .watcher = {}};
+  return {};
+}
+
+void ImageFile::watch() {
+  sys::name_this_thread("image-lease");
+  const auto asked = held_->asked.next();
+  if (!asked || *asked == 0) return;
+  Status kept = mapping_.detach(held_->lease.file());
+  if (kept) kept = held_->lease.give_back();
+  if (kept) return log::info("the image is being written to: going on with a copy of it");
+  log::error("the image is being written to, and cannot be kept as it was ({}): ending", kept.error().message());
+  ignore(sys::send_signal(sys::this_process(), SIGTERM));
 }
 
 std::expected<ImageHeader, std::string> read_image_header(sys::FdRef file) {

@@ -1,9 +1,10 @@
 // The file that holds an image: opened, identified, and brought into memory that cannot change.
 //
-// What nobody can change (fs-verity, a sealed memfd) is mapped, and shared by all mounts of it. Anything else is copied
-// first: a mapped file that its owner cuts short would kill the server.
-// A digest is of the very bytes that are served: the kernel's word for a file with fs-verity, else computed here.
-// Threads: plain values. Errors are lines for people, without the image's path.
+// What nobody can change (fs-verity, a sealed memfd) is mapped, and shared by all mounts of it. Anything else would
+// kill the server when its owner cuts it short. Who serves it for long maps it under a lease if there can be one:
+// whoever wants to write to the file then waits until it is copied. The rest is copied first. A digest is of the very
+// bytes that are served: the kernel's word for a file with fs-verity, else computed here. Threads: plain values. Errors
+// are lines for people, without the image's path.
 #pragma once
 
 #include <expected>
@@ -11,11 +12,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "composefs/verity.h"
 #include "erofs/image.h"
 #include "sys/fd.h"
+#include "sys/lease.h"
 #include "sys/mapping.h"
+#include "sys/signals.h"
 
 namespace vellum::composefs {
 
@@ -24,16 +28,32 @@ class ImageFile {
   // `expected`: the image must have that digest.
   static std::expected<std::unique_ptr<ImageFile>, std::string> load(sys::FdRef file,
                                                                      const std::optional<Digest>& expected);
+  // The same for a server, before it makes threads: the file may stay mapped, and so open. If the bytes cannot be kept
+  // from changing after all, the process gets SIGTERM.
+  static std::expected<std::unique_ptr<ImageFile>, std::string> hold(sys::FdRef file,
+                                                                     const std::optional<Digest>& expected);
+  ~ImageFile();
   const erofs::Image& image() const { return *image_; }
   // All of the file: what its digest is of. image().bytes() ends where the image says that it ends.
   std::span<const std::byte> bytes() const { return mapping_.bytes(); }
-  bool shared() const { return shared_; }  // mapped as it is
 
  private:
+  // While the file is mapped under a lease: waits for the signal that somebody wants to write to it.
+  struct Held {
+    sys::ReadLease lease;
+    sys::SignalQueue asked;
+    std::thread watcher;
+  };
+
   ImageFile() = default;
+  static std::expected<std::unique_ptr<ImageFile>, std::string> load(sys::FdRef file,
+                                                                     const std::optional<Digest>& expected, bool lease);
+  Status take_lease(sys::FdRef file);
+  void watch();
+
   sys::FileMapping mapping_;
   std::optional<erofs::Image> image_;
-  bool shared_ = false;
+  std::optional<Held> held_;
 };
 
 // What the kernel's own mount needs to know of an image, without reading it all.

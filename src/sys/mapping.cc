@@ -39,6 +39,17 @@ Result<FileMapping> FileMapping::copy(FdRef file, std::uint64_t size) {
   return mapping;
 }
 
+Status FileMapping::detach(FdRef file) {
+  if (bytes_.empty()) return {};
+  FileMapping own = TRY(copy(file, bytes_.size()));
+  void* from = const_cast<std::byte*>(own.bytes_.data());
+  void* to = const_cast<std::byte*>(bytes_.data());
+  if (::mremap(from, bytes_.size(), bytes_.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+    return fail_errno();
+  own.bytes_ = {};  // that place is empty now
+  return {};
+}
+
 FileMapping::FileMapping(FileMapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
 
 FileMapping& FileMapping::operator=(FileMapping&& other) noexcept {

@@ -1,5 +1,5 @@
 // Files as memory. A mapped file whose owner cuts it short kills who reads on (SIGBUS), and one that is written to
-// changes under the reader's eyes: map only what cannot_change(), else take a copy.
+// changes under the reader's eyes: map only what cannot_change(), or under a lease (lease.h), else take a copy.
 // Threads: safe. Errors: as of the system calls. Source: mmap(2), fcntl(2) F_GET_SEALS, fsverity.
 #pragma once
 
@@ -21,6 +21,8 @@ class FileMapping {
   FileMapping(FileMapping&& other) noexcept;
   FileMapping& operator=(FileMapping&& other) noexcept;
   ~FileMapping();
+  // A mapping becomes a copy, in place: who reads it meanwhile sees the same bytes.
+  Status detach(FdRef file);
   std::span<const std::byte> bytes() const { return bytes_; }
 
  private:

@@ -2,12 +2,11 @@
 //
 // The answer is remembered under (pid, start time, program image), so a pid that is used again and an execve() with
 // other markers are both noticed. Each request asks for the program alone, the quicker half; sweep() asks for the start
-// time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view. A process without markers keeps what it got from its ancestors when these are gone.
-// Whose environment counts: processes whose four uids all are the requester's, whose four gids are one, and whose root
-// directory and mount namespace are ours. Everybody else is a stranger: passed through, or refused with EACCES where
-// `strict`.
-// Markers that name what cannot be opened give the error, never another view.
-// Threads: safe.
+// time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view. A process
+// without markers keeps what it got from its ancestors when these are gone. Whose environment counts: processes whose
+// four uids all are the requester's, whose four gids are one, and whose root directory and mount namespace are ours.
+// Everybody else is a stranger: passed through, or refused with EACCES where `strict`. Markers that name what cannot be
+// opened give the error, never another view. Threads: safe.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

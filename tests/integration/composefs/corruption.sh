@@ -53,6 +53,29 @@ check "put right again by another in its place" restored 'cp "$file" new && mv n
 check "no object from another mount" sh -c "rm -rf bad; cp -r store bad; mkdir elsewhere; mount -t tmpfs none bad/$(cut -d/ -f2 <<< "$file") &&
   cp $file bad/$(cut -d/ -f2 <<< "$file")/; $mount_composefs --standalone -o basedir=bad image m; ! cat m/dir/file; s=\$?; umount m; umount bad/$(cut -d/ -f2 <<< "$file"); exit \$s"
 
+# Writing to an image while it is served: it goes on as it was. Where it can, the server has not copied it before.
+held() {
+  local how=$1 result=0 server
+  cp image served; shift
+  [ "$how" = copied ] && exec 9<> served
+  "$mount_composefs" --standalone --foreground -o "basedir=store,digest=$digest" served m 2> server.log &
+  server=$!
+  for _ in $(seq 300); do mountpoint -q m && break; sleep 0.1; done
+  if [ "$how" = mapped ]; then grep -q served /proc/$server/maps || result=1; else ! grep -q served /proc/$server/maps || result=1; fi
+  timeout 20 "$@" || { echo "waits for ever"; result=1; }
+  same src m || result=1
+  ! grep -q served /proc/$server/maps || result=1
+  kill $server; wait $server || { echo "server: $?"; result=1; }
+  [ "$how" = copied ] && exec 9>&-
+  if [ "$how" = mapped ]; then grep -q "going on with a copy" server.log || result=1; fi
+  return $result
+}
+check "written to while it is served: cut short" held mapped sh -c ": > served"
+check "other bytes" held mapped dd if=/dev/urandom of=served bs=4096 count=20 conv=notrunc status=none
+check "by somebody who has it open already" held copied sh -c 'head -c 50000 /dev/zero >&9'
+check "removed and another in its place" sh -c "cp image served; $mount_composefs --standalone -o basedir=store served m && rm served && echo > served &&
+  cmp m/big src/big && umount m"
+
 # Bytes of the image itself.
 check "digest: the right one" sh -c "$mount_composefs -o basedir=store,digest=$digest image m && cmp m/big src/big && umount m"
 size=$(stat -c %s image)
