@@ -2,26 +2,33 @@
 
 #include <algorithm>
 
+#include "sys/file.h"
+
 namespace vellum::overlay {
+namespace {
 
-DirFdCache::DirFdCache(std::size_t capacity) : per_shard_(std::max<std::size_t>(capacity / kShards, 4)) {}
+// The layers' roots take one each, open files and copy-up need the rest.
+std::size_t share_of_limit() {
+  constexpr std::size_t kOthers = 64;
+  const std::size_t limit = sys::open_file_limit();
+  return std::clamp<std::size_t>((limit - std::min(limit, kOthers)) / 4, 32, 2048);
+}
 
-DirFd DirFdCache::find(std::uint64_t node_id, LayerIndex layer) {
-  Key key{node_id, layer};
+}  // namespace
+
+DirFdPool::DirFdPool(std::size_t capacity)
+    : per_shard_(std::max<std::size_t>((capacity != 0 ? capacity : share_of_limit()) / kShards, 4)) {}
+
+DirFd DirFdPool::find(const Key& key) {
   Shard& home = shard(key);
   MutexLock lock(home.mutex);
   auto found = home.items.find(key);
-  if (found == home.items.end()) {
-    misses_.fetch_add(1, std::memory_order_relaxed);
-    return nullptr;
-  }
-  hits_.fetch_add(1, std::memory_order_relaxed);
+  if (found == home.items.end()) return nullptr;
   home.recent.splice(home.recent.begin(), home.recent, found->second);
   return found->second->fd;
 }
 
-void DirFdCache::put(std::uint64_t node_id, LayerIndex layer, DirFd fd) {
-  Key key{node_id, layer};
+void DirFdPool::put(const Key& key, DirFd fd) {
   Shard& home = shard(key);
   DirFd evicted;  // closed after the lock is released
   MutexLock lock(home.mutex);
@@ -38,8 +45,7 @@ void DirFdCache::put(std::uint64_t node_id, LayerIndex layer, DirFd fd) {
   home.items[key] = home.recent.begin();
 }
 
-void DirFdCache::drop(std::uint64_t node_id, LayerIndex layer) {
-  Key key{node_id, layer};
+void DirFdPool::drop(const Key& key) {
   Shard& home = shard(key);
   DirFd dropped;
   MutexLock lock(home.mutex);
@@ -50,7 +56,7 @@ void DirFdCache::drop(std::uint64_t node_id, LayerIndex layer) {
   home.items.erase(found);
 }
 
-void DirFdCache::clear() {
+void DirFdPool::clear() {
   for (Shard& home : shards_) {
     std::list<Item> closing;
     MutexLock lock(home.mutex);
@@ -59,7 +65,22 @@ void DirFdCache::clear() {
   }
 }
 
-std::size_t DirFdCache::size() const {
+void DirFdPool::drop_all_of(std::uint32_t owner) {
+  for (Shard& home : shards_) {
+    std::list<Item> closing;
+    MutexLock lock(home.mutex);
+    for (auto at = home.recent.begin(); at != home.recent.end();) {
+      const auto next = std::next(at);
+      if (at->key.owner == owner) {
+        home.items.erase(at->key);
+        closing.splice(closing.end(), home.recent, at);
+      }
+      at = next;
+    }
+  }
+}
+
+std::size_t DirFdPool::size() const {
   std::size_t total = 0;
   for (const Shard& home : shards_) {
     MutexLock lock(home.mutex);

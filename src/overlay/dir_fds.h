@@ -2,8 +2,8 @@
 //
 // One fd per node does not scale (limits can be 1,024), and opening a directory by path for each operation is slow:
 // the ones in use stay open here, the least recently used are closed. An fd that is handed out stays valid as long as
-// the caller keeps it, cached or not.
-// Threads: safe (leaf locks).
+// the caller keeps it, cached or not. The limit is the process's, so overlays that one process serves share a
+// DirFdPool; each has its own DirFdCache in front of it. Threads: safe (leaf locks).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -11,37 +11,39 @@
 #include <array>
 #include <atomic>
 #include <list>
+#include <memory>
 
 #include "base/mutex.h"
 #include "overlay/layer.h"
 
 namespace vellum::overlay {
 
-class DirFdCache {
+class DirFdPool {
  public:
-  explicit DirFdCache(std::size_t capacity);
+  struct Key {
+    std::uint32_t owner;
+    LayerIndex layer;
+    std::uint64_t node;
+    friend bool operator==(const Key&, const Key&) = default;
+    template <class H>
+    friend H AbslHashValue(H state, const Key& key) {
+      return H::combine(std::move(state), key.owner, key.layer, key.node);
+    }
+  };
+  // For as many as that; 0: a share of what the process may open.
+  explicit DirFdPool(std::size_t capacity = 0);
 
-  DirFd find(std::uint64_t node_id, LayerIndex layer);
-  void put(std::uint64_t node_id, LayerIndex layer, DirFd fd);
-  void drop(std::uint64_t node_id, LayerIndex layer);
+  std::uint32_t new_owner() { return owners_.fetch_add(1, std::memory_order_relaxed); }
+  DirFd find(const Key& key);
+  void put(const Key& key, DirFd fd);
+  void drop(const Key& key);
   // Closes everything: the process is out of fds.
   void clear();
-
-  std::uint64_t hits() const { return hits_.load(std::memory_order_relaxed); }
-  std::uint64_t misses() const { return misses_.load(std::memory_order_relaxed); }
+  void drop_all_of(std::uint32_t owner);
   std::size_t size() const;
 
  private:
   static constexpr std::size_t kShards = 8;
-  struct Key {
-    std::uint64_t node;
-    LayerIndex layer;
-    friend bool operator==(const Key&, const Key&) = default;
-    template <class H>
-    friend H AbslHashValue(H state, const Key& key) {
-      return H::combine(std::move(state), key.node, key.layer);
-    }
-  };
   struct Item {
     Key key;
     DirFd fd;
@@ -55,6 +57,33 @@ class DirFdCache {
 
   const std::size_t per_shard_;
   std::array<Shard, kShards> shards_;
+  std::atomic<std::uint32_t> owners_{0};
+};
+
+class DirFdCache {
+ public:
+  explicit DirFdCache(std::shared_ptr<DirFdPool> pool) : pool_(std::move(pool)), owner_(pool_->new_owner()) {}
+  explicit DirFdCache(std::size_t capacity) : DirFdCache(std::make_shared<DirFdPool>(capacity)) {}
+  ~DirFdCache() { pool_->drop_all_of(owner_); }
+  DirFdCache(const DirFdCache&) = delete;
+  DirFdCache& operator=(const DirFdCache&) = delete;
+
+  DirFd find(std::uint64_t node_id, LayerIndex layer) {
+    DirFd fd = pool_->find({owner_, layer, node_id});
+    (fd ? hits_ : misses_).fetch_add(1, std::memory_order_relaxed);
+    return fd;
+  }
+  void put(std::uint64_t node_id, LayerIndex layer, DirFd fd) { pool_->put({owner_, layer, node_id}, std::move(fd)); }
+  void drop(std::uint64_t node_id, LayerIndex layer) { pool_->drop({owner_, layer, node_id}); }
+  void clear() { pool_->clear(); }  // the whole pool
+
+  std::uint64_t hits() const { return hits_.load(std::memory_order_relaxed); }
+  std::uint64_t misses() const { return misses_.load(std::memory_order_relaxed); }
+  std::size_t size() const { return pool_->size(); }  // of the whole pool
+
+ private:
+  const std::shared_ptr<DirFdPool> pool_;
+  const std::uint32_t owner_;
   std::atomic<std::uint64_t> hits_{0}, misses_{0};
 };
 

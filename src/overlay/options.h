@@ -5,11 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace vellum::overlay {
+
+class DirFdPool;
 
 enum class XinoMode { kOff, kAuto, kOn };
 enum class RedirectDir { kOff, kOn, kCopy, kFollow, kNofollow };
@@ -61,7 +64,7 @@ struct Options {
   // For layers that a user names and the user's rights: a copy whose owner cannot be kept belongs to whoever makes it,
   // and no layer says by attributes who owns its files.
   bool any_owner = false;
-  std::size_t dir_fds = 0;  // open directories kept; 0: a share of what the process may open
+  std::shared_ptr<DirFdPool> dir_fds;  // open directories kept, in common with other overlays; null: by itself
 };
 
 }  // namespace vellum::overlay

@@ -35,14 +35,6 @@ fuse::Timeout to_timeout(double seconds) {
   return timeout;
 }
 
-// A share of the fds: the layers' roots take one each, open files and copy-up need the rest.
-std::size_t dir_fd_capacity(std::size_t layers) {
-  std::size_t limit = sys::open_file_limit();
-  std::size_t fixed = layers + 64;
-  std::size_t spare = limit > fixed ? limit - fixed : 0;
-  return std::clamp<std::size_t>(spare / 4, 32, 2048);
-}
-
 // Whether `inner` is `outer` or lies below it, on the same file system.
 bool lies_within(sys::FdRef inner, sys::FdRef outer) {
   auto goal = sys::statx(outer, "");
@@ -72,7 +64,7 @@ Overlay::Overlay(const Options& options)
       uids_(make_ids(options.uid_map, options.squash_to_root, options.squash_to_uid)),
       gids_(make_ids(options.gid_map, options.squash_to_root, options.squash_to_gid)),
       numbers_(options.xino, options.ino32),
-      dir_fds_(options.dir_fds != 0 ? options.dir_fds : dir_fd_capacity(options.lower_dirs.size())) {}
+      dir_fds_(options.dir_fds ? options.dir_fds : std::make_shared<DirFdPool>()) {}
 
 Overlay::~Overlay() = default;
 

@@ -27,9 +27,6 @@ std::string tidy(std::string_view path) {
 
 std::string key_of(const sys::Place& place) { return fmt::format("{:x}:{:x}", place.device, place.ino); }
 
-// Many views share the process's descriptors.
-constexpr std::size_t kDirFds = 32;
-
 }  // namespace
 
 bool may_use(const View& view, const sys::ProcessIds& ids) {
@@ -39,7 +36,9 @@ bool may_use(const View& view, const sys::ProcessIds& ids) {
 }
 
 ViewTable::ViewTable(Settings settings, std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier)
-    : settings_(std::move(settings)), make_notifier_(std::move(make_notifier)) {}
+    : settings_(std::move(settings)), make_notifier_(std::move(make_notifier)) {
+  settings_.engine.dir_fds = std::make_shared<overlay::DirFdPool>();
+}
 
 std::expected<void, std::string> ViewTable::open_original() {
   overlay::Options options = settings_.engine;
@@ -238,7 +237,6 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   options.upper_dir = opened.upper;
   options.work_dir = opened.work;
   options.any_owner = identity != nullptr;
-  options.dir_fds = kDirFds;
   options.workdir_tries = 5;  // others wait
   auto engine = overlay::Overlay::create(options);
   if (!engine) {

@@ -116,7 +116,7 @@ class ViewTable {
   Result<ViewRef> make(const Markers& markers, std::shared_ptr<const sys::Identity> identity, std::uint32_t uid,
                        const Layers& layers);
 
-  const Settings settings_;
+  Settings settings_;
   const std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier_;
   const std::uint32_t self_ = sys::privileges().euid;
   ViewRef original_;

@@ -39,3 +39,17 @@ again() {
   done
 }
 check "a view that is wanted again just as it ends" again
+
+# Each view works in many directories; the daemon may open few files, and keeps directories open for all views together.
+end_views
+mkdir lower && for n in $(seq 300); do mkdir "lower/d$n" && echo "$n" > "lower/d$n/file"; done
+check "mount with 256 descriptors" prlimit --nofile=256:256 "$vellum" views "$tree" && mountpoints=("$tree")
+busy_views() {
+  local n
+  for n in $(seq 12); do
+    mkdir "up/busy$n"
+    WRAPPER_LOWER=$room/lower WRAPPER_UPPER=$room/up/busy$n sh -c "cd $tree && for i in \$(seq 300); do cat d\$i/file; done" > got || return 1
+    seq 300 | cmp - got || return 1
+  done
+}
+check "a dozen busy views share them" busy_views

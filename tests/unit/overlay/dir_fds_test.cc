@@ -64,6 +64,23 @@ TEST(DirFdCache, WhatIsHandedOutOutlivesEviction) {
   EXPECT_TRUE(sys::statx(*held, ""));
 }
 
+TEST(DirFdCache, SeveralShareAPool) {
+  const auto pool = std::make_shared<DirFdPool>(64);
+  DirFdCache one(pool);
+  const DirFd fd = open_somewhere();
+  one.put(1, 0, fd);
+  {
+    DirFdCache other(pool);
+    EXPECT_EQ(other.find(1, 0), nullptr);
+    for (std::uint64_t node = 0; node < 1000; ++node) other.put(node, 0, fd);
+    EXPECT_LE(pool->size(), 64U);
+    EXPECT_EQ(one.find(1, 0), nullptr);  // the least recently used of them all
+    one.put(1, 0, fd);
+  }
+  EXPECT_EQ(pool->size(), 1U);
+  EXPECT_EQ(one.find(1, 0), fd);
+}
+
 TEST(DirFdCache, DropForgetsOne) {
   DirFdCache cache(64);
   DirFd fd = open_somewhere();
