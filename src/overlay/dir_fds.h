@@ -11,7 +11,6 @@
 #include <array>
 #include <atomic>
 #include <list>
-#include <memory>
 
 #include "base/mutex.h"
 #include "overlay/layer.h"
@@ -62,27 +61,26 @@ class DirFdPool {
 
 class DirFdCache {
  public:
-  explicit DirFdCache(std::shared_ptr<DirFdPool> pool) : pool_(std::move(pool)), owner_(pool_->new_owner()) {}
-  explicit DirFdCache(std::size_t capacity) : DirFdCache(std::make_shared<DirFdPool>(capacity)) {}
-  ~DirFdCache() { pool_->drop_all_of(owner_); }
+  explicit DirFdCache(DirFdPool& pool) : pool_(pool), owner_(pool.new_owner()) {}
+  ~DirFdCache() { pool_.drop_all_of(owner_); }
   DirFdCache(const DirFdCache&) = delete;
   DirFdCache& operator=(const DirFdCache&) = delete;
 
   DirFd find(std::uint64_t node_id, LayerIndex layer) {
-    DirFd fd = pool_->find({owner_, layer, node_id});
+    DirFd fd = pool_.find({owner_, layer, node_id});
     (fd ? hits_ : misses_).fetch_add(1, std::memory_order_relaxed);
     return fd;
   }
-  void put(std::uint64_t node_id, LayerIndex layer, DirFd fd) { pool_->put({owner_, layer, node_id}, std::move(fd)); }
-  void drop(std::uint64_t node_id, LayerIndex layer) { pool_->drop({owner_, layer, node_id}); }
-  void clear() { pool_->clear(); }  // the whole pool
+  void put(std::uint64_t node_id, LayerIndex layer, DirFd fd) { pool_.put({owner_, layer, node_id}, std::move(fd)); }
+  void drop(std::uint64_t node_id, LayerIndex layer) { pool_.drop({owner_, layer, node_id}); }
+  void clear() { pool_.clear(); }  // the whole pool
 
   std::uint64_t hits() const { return hits_.load(std::memory_order_relaxed); }
   std::uint64_t misses() const { return misses_.load(std::memory_order_relaxed); }
-  std::size_t size() const { return pool_->size(); }  // of the whole pool
+  std::size_t size() const { return pool_.size(); }  // of the whole pool
 
  private:
-  const std::shared_ptr<DirFdPool> pool_;
+  DirFdPool& pool_;
   const std::uint32_t owner_;
   std::atomic<std::uint64_t> hits_{0}, misses_{0};
 };

@@ -1,5 +1,9 @@
 // Names: the index of the lower layers, the merged listing, readdir.
 #include <dirent.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
 
 #include "overlay/overlay.h"
 
@@ -23,6 +27,15 @@ std::shared_ptr<const LowerIndex> Overlay::known_index(const Node& dir) {
 
 Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
   if (auto known = known_index(dir)) return known;
+  const auto keep = [&](std::shared_ptr<const LowerIndex> index) {
+    MutexLock lock(cache_mutex(dir));
+    if (!dir.dir->index) dir.dir->index = std::move(index);
+    return dir.dir->index;
+  };
+  auto key = index_key(dir);
+  if (key) {
+    if (auto known = common_->indexes.find(*key)) return keep(std::move(known));
+  }
   auto index = std::make_shared<LowerIndex>();
   const auto& lowers = dir.dir->lowers;
   for (std::size_t position = 0; position < lowers.size(); ++position) {
@@ -64,6 +77,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
       auto st = stat_at(in, *fd, at);
       if (!st && st.error() == ENOENT) continue;
       if (!st) return fail(st.error());  // what is not listed would not be missed by rmdir
+      if (st->dev != in.device) key = fail(EXDEV);
       entry.hidden = is_device_whiteout(*st);
       if (!entry.hidden && lowers[position].xattr_whiteouts && may_be_xattr_whiteout(*st)) {
         entry.hidden = TRY(read_marks(in, *fd, at)).whiteout;
@@ -78,9 +92,34 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
   }
   index->shrink();
   if (!index_pays(dir)) return std::shared_ptr<const LowerIndex>(index);
-  MutexLock lock(cache_mutex(dir));
-  if (!dir.dir->index) dir.dir->index = index;
-  return dir.dir->index;
+  return keep(key ? common_->indexes.add(*key, std::move(index)) : std::move(index));
+}
+
+// What an index is of: other overlays of the process may have the same. Any error: it is nobody else's.
+// Layers do not change while they are mounted, but one overlay may be made before a change and another after it.
+Result<std::string> Overlay::index_key(Node& dir) {
+  if (!options_.common || !index_pays(dir) || options_.whiteouts == WhiteoutStyle::kDeletedTree)
+    return fail(EOPNOTSUPP);
+  std::string key = options_.rights;
+  timespec newest{};
+  for (const LowerDir& lower : dir.dir->lowers) {
+    const Layer& in = layer(lower.layer);
+    const DirFd fd = TRY(dir_fd(dir, in.index));
+    const sys::Statx st = TRY(sys::statx(*fd, ""));
+    const auto numbers = numbers_.scheme(in.device);
+    if (!in.local || st.dev != in.device || !numbers) return fail(EOPNOTSUPP);
+    newest = std::max(newest, st.ctime, [](const timespec& a, const timespec& b) {
+      return std::pair(a.tv_sec, a.tv_nsec) < std::pair(b.tv_sec, b.tv_nsec);
+    });
+    key += fmt::format(",{:x}.{:x}.{}.{}.{}.{}.{}{}{}{}.{}", st.dev, st.ino, st.mtime.tv_sec, st.mtime.tv_nsec,
+                       st.ctime.tv_sec, st.ctime.tv_nsec, *numbers, int{in.has_xattrs}, int{in.trusted},
+                       int{lower.xattr_whiteouts}, in.override_name);
+  }
+  // A change within a tick of its clock from now would not show in the times.
+  constexpr int kSettled = 1;  // seconds
+  if (std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()) <= newest.tv_sec + kSettled)
+    return fail(EAGAIN);
+  return key;
 }
 
 // With one lower layer a lookup costs one call anyway, and a million names would be a hundred megabytes.

@@ -43,21 +43,22 @@ void Overlay::store_small(Node& node, sys::FdRef fd, std::uint64_t size) {
 
 Result<fuse::OpenReply> Overlay::add_handle(NodeRef node, Opened opened) {
   auto handle = std::make_shared<Handle>(node.share(), opened.writes);
+  const DirFd fd = shared(opened);
   fuse::OpenReply reply;
   bool first = false;
   reply.backing_id = TRY(modes_.open(*node, !opened.lower, [&]() -> std::int32_t {
     first = true;
     if (!opened.may_pass) return 0;
     // Refused where the layer's own file system is stacked on another: then through the cache.
-    return notifier_->open_backing(opened.fd.raw()).value_or(0);
+    return notifier_->open_backing(fd->raw()).value_or(0);
   }));
   auto undo = on_failure([&] { close_mode(*node); });  // memory may run out
   if (first && opened.small > 0 && reply.backing_id == 0 && !node->stored.load(std::memory_order_relaxed)) {
-    store_small(*node, opened.fd, opened.small);
+    store_small(*node, *fd, opened.small);
   }
   {
     WriteLock lock(handle->mutex);
-    handle->fd = std::make_shared<const sys::UniqueFd>(std::move(opened.fd));
+    handle->fd = fd;
     handle->lower = opened.lower;
   }
   reply.handle = handles_.add(std::move(handle));
@@ -65,6 +66,16 @@ Result<fuse::OpenReply> Overlay::add_handle(NodeRef node, Opened opened) {
   reply.keep_cache = reply.backing_id == 0;  // nobody but this mount changes the contents
   reply.noflush = true;
   return reply;
+}
+
+// One descriptor for all who have a lower file open, in whichever overlay: each has opened it by rights of their own.
+// What it is is asked of the descriptor; the name may lead elsewhere by now.
+DirFd Overlay::shared(Opened& opened) {
+  auto own = std::make_shared<const sys::UniqueFd>(std::move(opened.fd));
+  if (!opened.lower || opened.writes || opened.in == nullptr || !opened.in->local) return own;
+  const auto st = sys::statx(*own, "");
+  if (!st || st->dev != opened.in->device) return own;
+  return common_->files.add({st->dev, st->ino}, std::move(own));
 }
 
 void Overlay::close_mode(const Node& node) {
@@ -127,7 +138,8 @@ Result<fuse::OpenReply> Overlay::open(const fuse::Caller&, fuse::NodeId id, int 
                                    .lower = lower,
                                    .writes = (flags & O_ACCMODE) != O_RDONLY,
                                    .may_pass = may_pass_through(*node, st),
-                                   .small = may_store ? st.size : 0});
+                                   .small = may_store ? st.size : 0,
+                                   .in = place.in});
 }
 
 // Of a read-only mount, which has no handles. The files that are being read stay open for a while.

@@ -58,6 +58,14 @@ std::uint64_t InodeNumbers::present(dev_t device, std::uint64_t ino) {
   return kHashed | mix(index, ino);
 }
 
+std::optional<std::uint64_t> InodeNumbers::scheme(dev_t device) {
+  const std::uint64_t index = device_index(device);
+  const ReadLock lock(mutex_);
+  const bool one_device = devices_.size() <= 1;
+  if (ino32_ || (mode_ == XinoMode::kOff && !one_device)) return std::nullopt;
+  return 2 * index + (one_device ? 1 : 0);
+}
+
 std::uint64_t InodeNumbers::sequential(std::uint64_t index, std::uint64_t ino) {
   WriteLock lock(mutex_);
   auto [slot, inserted] = sequence_.try_emplace({index, ino}, next_);

@@ -29,6 +29,8 @@ class InodeNumbers {
   void add_device(dev_t device);
 
   std::uint64_t present(dev_t device, std::uint64_t ino);
+  // Equal in two overlays that present the device's numbers alike. Nothing: they depend on what was asked for before.
+  std::optional<std::uint64_t> scheme(dev_t device);
 
   // The upper object `ino` shows as `presented` from now on, until disown(): call that when its last name is
   // gone and nothing holds it, since the file system may then reuse the number.

@@ -118,6 +118,7 @@ Result<Layer> open_layer(LayerIndex index, const std::string& path, bool use_xat
   sys::Statx st = TRY(sys::statx(root, ""));
   layer.device = st.dev;
   layer.fs_id = TRY(sys::fs_id(root));
+  layer.local = sys::on_local_fs(root);
   layer.trusted = trusted;
   if (use_xattrs) {
     auto list = sys::listxattr(root, "");

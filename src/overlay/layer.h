@@ -25,6 +25,7 @@ struct Layer {
   DirFd root;
   dev_t device = 0;
   std::uint64_t fs_id = 0;
+  bool local = false;  // as sys::on_local_fs()
   bool has_xattrs = false;
   bool trusted = false;
   bool plain = false;  // nothing in it is a mark

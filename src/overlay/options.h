@@ -12,7 +12,7 @@
 
 namespace vellum::overlay {
 
-class DirFdPool;
+struct Common;
 
 enum class XinoMode { kOff, kAuto, kOn };
 enum class RedirectDir { kOff, kOn, kCopy, kFollow, kNofollow };
@@ -64,7 +64,8 @@ struct Options {
   // For layers that a user names and the user's rights: a copy whose owner cannot be kept belongs to whoever makes it,
   // and no layer says by attributes who owns its files.
   bool any_owner = false;
-  std::shared_ptr<DirFdPool> dir_fds;  // open directories kept, in common with other overlays; null: by itself
+  std::shared_ptr<Common> common;  // with other overlays of the process; null: by itself
+  std::string rights;              // whose: names that were read with other rights are not shared
 };
 
 }  // namespace vellum::overlay

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fuse/filesystem.h"
+#include "overlay/common.h"
 #include "overlay/dir_fds.h"
 #include "overlay/handle_table.h"
 #include "overlay/id_map.h"
@@ -216,6 +217,7 @@ class Overlay : public fuse::Filesystem {
   // --- directory.cc
   std::shared_ptr<const LowerIndex> known_index(const Node& dir);
   Result<std::shared_ptr<const LowerIndex>> lower_index(Node& dir);
+  Result<std::string> index_key(Node& dir);
   static bool index_pays(const Node& dir);
   Result<std::shared_ptr<const Listing>> listing_of(Node& dir);
   void names_changed(Node& dir);
@@ -348,7 +350,9 @@ class Overlay : public fuse::Filesystem {
     bool writes = false;  // opened for writing by the caller
     bool may_pass = false;
     std::uint64_t small = 0;  // the size of a lower file whose data may go to the kernel with the answer
+    const Layer* in = nullptr;
   };
+  DirFd shared(Opened& opened);
   Result<fuse::OpenReply> add_handle(NodeRef node, Opened opened);
   void close_mode(const Node& node);
   bool new_may_pass_through(std::uint32_t mode) const { return passthrough_ && (mode & (S_ISUID | S_ISGID)) == 0; }
@@ -380,6 +384,7 @@ class Overlay : public fuse::Filesystem {
   InodeNumbers numbers_;
   NodeTable nodes_;
   HandleTable handles_;
+  const std::shared_ptr<Common> common_;
   DirFdCache dir_fds_;
   fuse::Notifier* notifier_ = nullptr;
   bool writeback_ = false;

@@ -64,7 +64,8 @@ Overlay::Overlay(const Options& options)
       uids_(make_ids(options.uid_map, options.squash_to_root, options.squash_to_uid)),
       gids_(make_ids(options.gid_map, options.squash_to_root, options.squash_to_gid)),
       numbers_(options.xino, options.ino32),
-      dir_fds_(options.dir_fds ? options.dir_fds : std::make_shared<DirFdPool>()) {}
+      common_(options.common ? options.common : std::make_shared<Common>()),
+      dir_fds_(common_->dir_fds) {}
 
 Overlay::~Overlay() = default;
 

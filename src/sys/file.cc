@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -12,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -134,6 +136,15 @@ Result<struct statvfs> statvfs(FdRef fd) {
   struct statvfs result;
   if (retry([&] { return ::fstatvfs(fd.raw(), &result); }) < 0) return fail_errno();
   return result;
+}
+
+bool on_local_fs(FdRef fd) {
+  constexpr std::uint32_t kXfs = 0x58465342;  // <linux/magic.h> does not have it
+  constexpr std::array<std::uint32_t, 5> kLocal = {EXT4_SUPER_MAGIC, kXfs, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+                                                   TMPFS_MAGIC};
+  struct ::statfs st {};
+  return ::fstatfs(fd.raw(), &st) == 0 &&
+         std::ranges::find(kLocal, static_cast<std::uint32_t>(st.f_type)) != kLocal.end();
 }
 
 Result<std::uint64_t> fs_id(FdRef fd) {

@@ -51,6 +51,9 @@ Result<Statx> statx_path(const char* path);  // follows symlinks
 Result<std::string> readlink(FdRef dir, const char* name);
 Result<struct statvfs> statvfs(FdRef fd);
 Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
+// Whether that file system is one that this kernel alone changes, by its own calls, and where device and inode number
+// name a file: no network, FUSE or overlay. False where that is not known of it.
+bool on_local_fs(FdRef fd);
 
 // Making and removing entries.
 Status mkdir(FdRef dir, const char* name, mode_t mode);

@@ -37,7 +37,7 @@ bool may_use(const View& view, const sys::ProcessIds& ids) {
 
 ViewTable::ViewTable(Settings settings, std::function<std::unique_ptr<fuse::Notifier>(ViewIndex)> make_notifier)
     : settings_(std::move(settings)), make_notifier_(std::move(make_notifier)) {
-  settings_.engine.dir_fds = std::make_shared<overlay::DirFdPool>();
+  settings_.engine.common = std::make_shared<overlay::Common>();
 }
 
 std::expected<void, std::string> ViewTable::open_original() {
@@ -237,6 +237,8 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   options.upper_dir = opened.upper;
   options.work_dir = opened.work;
   options.any_owner = identity != nullptr;
+  if (identity)
+    options.rights = fmt::format("{}:{}:{}", identity->uid, identity->gid, fmt::join(identity->groups, ","));
   options.workdir_tries = 5;  // others wait
   auto engine = overlay::Overlay::create(options);
   if (!engine) {

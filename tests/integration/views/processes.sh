@@ -53,3 +53,17 @@ busy_views() {
   done
 }
 check "a dozen busy views share them" busy_views
+# The same lower files open in each of them.
+cat > hold.py <<'END'
+import os, subprocess, sys
+tree, room = sys.argv[1:]
+hold = "import sys\nfiles = [open(f'{sys.argv[1]}/d{n}/file') for n in range(1, 31)]\nprint([f.read() for f in files] == [f'{n}\\n' for n in range(1, 31)], flush=True)\nsys.stdin.read()"
+views = [subprocess.Popen([sys.executable, "-c", hold, tree], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=os.environ | {"WRAPPER_LOWER": f"{room}/lower", "WRAPPER_UPPER": f"{room}/up/busy{n}"})
+         for n in range(1, 13)]
+answers = [view.stdout.readline().strip() for view in views]
+for view in views:
+    view.communicate()
+sys.exit(answers != ["True"] * len(views))
+END
+check "a dozen views with the same files open" python3 hold.py "$tree" "$room"

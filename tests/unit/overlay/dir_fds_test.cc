@@ -16,7 +16,8 @@ DirFd open_somewhere() {
 }
 
 TEST(DirFdCache, GivesBackWhatWasPut) {
-  DirFdCache cache(64);
+  DirFdPool pool(64);
+  DirFdCache cache(pool);
   DirFd fd = open_somewhere();
   cache.put(5, 1, fd);
   EXPECT_EQ(cache.find(5, 1), fd);
@@ -27,7 +28,8 @@ TEST(DirFdCache, GivesBackWhatWasPut) {
 }
 
 TEST(DirFdCache, ASecondPutReplaces) {
-  DirFdCache cache(64);
+  DirFdPool pool(64);
+  DirFdCache cache(pool);
   DirFd first = open_somewhere(), second = open_somewhere();
   cache.put(5, 1, first);
   cache.put(5, 1, second);
@@ -36,7 +38,8 @@ TEST(DirFdCache, ASecondPutReplaces) {
 }
 
 TEST(DirFdCache, IsBounded) {
-  DirFdCache cache(64);
+  DirFdPool pool(64);
+  DirFdCache cache(pool);
   DirFd fd = open_somewhere();
   for (std::uint64_t node = 0; node < 10000; ++node) cache.put(node, static_cast<LayerIndex>(node % 7), fd);
   EXPECT_LE(cache.size(), 64U);
@@ -44,7 +47,8 @@ TEST(DirFdCache, IsBounded) {
 }
 
 TEST(DirFdCache, EvictsTheLeastRecentlyUsed) {
-  DirFdCache cache(64);
+  DirFdPool pool(64);
+  DirFdCache cache(pool);
   DirFd fd = open_somewhere();
   cache.put(1, 0, fd);
   for (std::uint64_t node = 100; node < 5000; ++node) {
@@ -55,7 +59,8 @@ TEST(DirFdCache, EvictsTheLeastRecentlyUsed) {
 }
 
 TEST(DirFdCache, WhatIsHandedOutOutlivesEviction) {
-  DirFdCache cache(1);
+  DirFdPool pool(1);
+  DirFdCache cache(pool);
   cache.put(1, 0, open_somewhere());
   DirFd held = cache.find(1, 0);
   cache.clear();
@@ -65,7 +70,7 @@ TEST(DirFdCache, WhatIsHandedOutOutlivesEviction) {
 }
 
 TEST(DirFdCache, SeveralShareAPool) {
-  const auto pool = std::make_shared<DirFdPool>(64);
+  DirFdPool pool(64);
   DirFdCache one(pool);
   const DirFd fd = open_somewhere();
   one.put(1, 0, fd);
@@ -73,16 +78,17 @@ TEST(DirFdCache, SeveralShareAPool) {
     DirFdCache other(pool);
     EXPECT_EQ(other.find(1, 0), nullptr);
     for (std::uint64_t node = 0; node < 1000; ++node) other.put(node, 0, fd);
-    EXPECT_LE(pool->size(), 64U);
+    EXPECT_LE(pool.size(), 64U);
     EXPECT_EQ(one.find(1, 0), nullptr);  // the least recently used of them all
     one.put(1, 0, fd);
   }
-  EXPECT_EQ(pool->size(), 1U);
+  EXPECT_EQ(pool.size(), 1U);
   EXPECT_EQ(one.find(1, 0), fd);
 }
 
 TEST(DirFdCache, DropForgetsOne) {
-  DirFdCache cache(64);
+  DirFdPool pool(64);
+  DirFdCache cache(pool);
   DirFd fd = open_somewhere();
   cache.put(1, 0, fd);
   cache.put(1, 1, fd);
@@ -94,7 +100,8 @@ TEST(DirFdCache, DropForgetsOne) {
 }
 
 TEST(DirFdCache, Threads) {
-  DirFdCache cache(32);
+  DirFdPool pool(32);
+  DirFdCache cache(pool);
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&cache, seed] {
