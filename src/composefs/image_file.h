@@ -2,9 +2,9 @@
 //
 // What nobody can change (fs-verity, a sealed memfd) is mapped, and shared by all mounts of it. Anything else would
 // kill the server when its owner cuts it short. Who serves it for long maps it under a lease if there can be one:
-// whoever wants to write to the file then waits until it is copied. The rest is copied first. A digest is of the very
-// bytes that are served: the kernel's word for a file with fs-verity, else computed here. Threads: plain values. Errors
-// are lines for people, without the image's path.
+// whoever wants to write to the file then waits until it is copied. The rest is copied first.
+// A digest is of the very bytes that are served: the kernel's word for a file with fs-verity, else computed here.
+// Threads: plain values. Errors are lines for people, without the image's path.
 #pragma once
 
 #include <expected>

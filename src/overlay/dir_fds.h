@@ -3,7 +3,8 @@
 // One fd per node does not scale (limits can be 1,024), and opening a directory by path for each operation is slow:
 // the ones in use stay open here, the least recently used are closed. An fd that is handed out stays valid as long as
 // the caller keeps it, cached or not. The limit is the process's, so overlays that one process serves share a
-// DirFdPool; each has its own DirFdCache in front of it. Threads: safe (leaf locks).
+// DirFdPool; each has its own DirFdCache in front of it.
+// Threads: safe (leaf locks).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

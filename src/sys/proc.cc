@@ -165,10 +165,9 @@ std::optional<Word> auxiliary(std::string_view vector, Word wanted) {
 
 Result<Program> process_program(pid_t pid) {
   const std::string vector = TRY(read_file(pid, "auxv"));
-  if (vector.empty()) return fail(ESRCH);
   Program program{.mark = std::hash<std::string_view>{}(vector), .secure = false};
   // Every program is told the size of a page, in numbers of its own width. In the middle of an execve() there is
-  // nothing yet, and no environment either.
+  // nothing yet, after its end nothing more, and no environment either.
   if (auxiliary<std::uint64_t>(vector, AT_PAGESZ)) {
     program.secure = auxiliary<std::uint64_t>(vector, AT_SECURE).value_or(1) != 0;
   } else if (auxiliary<std::uint32_t>(vector, AT_PAGESZ)) {

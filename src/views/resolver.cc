@@ -9,7 +9,20 @@ namespace {
 
 constexpr unsigned kMostGenerations = 256;
 
+// The process is gone, or not ours to look at. What else may go wrong (no descriptor, no memory) must not pass for
+// that: it would be shown another view.
+bool out_of_sight(Errno error) { return error == ENOENT || error == ESRCH || error == EACCES || error == EPERM; }
+
 }  // namespace
+
+// What /proc says of a process. Cached descriptors make room for it.
+template <class Read>
+auto Resolver::ask(Read read, pid_t pid) -> decltype(read(pid)) {
+  auto answer = read(pid);
+  if (answer || (answer.error() != EMFILE && answer.error() != ENFILE)) return answer;
+  views_.make_room();
+  return read(pid);
+}
 
 std::optional<Resolver::Known> Resolver::find(pid_t pid) {
   Shard& home = shard(pid);
@@ -52,26 +65,29 @@ Result<ViewRef> Resolver::view_of(const fuse::Caller& caller) {
 Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generation) {
   const bool itself = generation == 0;
   const auto nobody = [&] { return itself ? stranger() : Result<ViewRef>(views_.original()); };
-  const auto stat = sys::process_stat(pid);
-  if (!stat) return nobody();
+  const auto unknown = [&](Errno error) { return out_of_sight(error) ? nobody() : Result<ViewRef>(fail(error)); };
+  const auto stat = ask(sys::process_stat, pid);
+  if (!stat) return unknown(stat.error());
   const auto known = find(pid);
   if (known && still_true(*known, pid, stat->image, uid)) return known->view;
 
-  const auto program = sys::process_program(pid);
-  const auto ids = sys::process_ids(pid);
-  if (!ids) return nobody();
+  const auto program = ask(sys::process_program, pid);
+  if (!program) return unknown(program.error());
+  const auto ids = ask(sys::process_ids, pid);
+  if (!ids) return unknown(ids.error());
   if (ids->process == sys::this_process()) return views_.original();
   // A program that runs with other rights than those of who started it takes no orders from that environment.
-  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || !program || program->secure) return nobody();
+  if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || program->secure) return nobody();
   if (itself && !settings_.denied.empty()) {
-    const auto command = sys::process_command(pid);
-    if (command && std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);
+    const auto command = ask(sys::process_command, pid);
+    if (!command) return unknown(command.error());
+    if (std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);
   }
   // In the middle of an execve() there is no environment yet.
   const bool same_process = known && known->uid == uid && known->image.start == stat->image.start;
   if (stat->image.environ_end == 0 && same_process) return known->view;
-  const auto environment = sys::process_environ(pid);
-  if (!environment) return nobody();
+  const auto environment = ask(sys::process_environ, pid);
+  if (!environment) return unknown(environment.error());
   const auto markers = parse_markers(*environment, settings_.prefix);
   if (markers && !sys::shares_root(pid)) return nobody();
 
@@ -111,10 +127,12 @@ Result<ViewRef> Resolver::inherit(const sys::ProcessStat& stat, std::uint32_t ui
 Result<ViewRef> Resolver::view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers,
                                       unsigned generation) {
   for (; generation < kMostGenerations && stat.parent > 0; ++generation) {
-    const auto environment = sys::process_environ(stat.parent);
+    const auto environment = ask(sys::process_environ, stat.parent);
+    if (!environment && !out_of_sight(environment.error())) return fail(environment.error());
     const auto theirs = environment ? parse_markers(*environment, settings_.prefix) : std::nullopt;
     if (theirs != markers) return resolve(stat.parent, uid, generation + 1);
-    const auto above = sys::process_stat(stat.parent);
+    const auto above = ask(sys::process_stat, stat.parent);
+    if (!above && !out_of_sight(above.error())) return fail(above.error());
     if (!above) break;
     stat = *above;
   }
@@ -130,7 +148,8 @@ void Resolver::sweep() {
       for (const auto& [pid, known] : home.processes) all.emplace_back(pid, known.image.start);
     }
     for (const auto& [pid, start] : all) {
-      const auto stat = sys::process_stat(pid);
+      const auto stat = ask(sys::process_stat, pid);
+      if (!stat && !out_of_sight(stat.error())) continue;
       if (stat && stat->image.start == start && !stat->zombie) continue;
       Known gone;  // let go of outside the lock
       const MutexLock lock(home.mutex);

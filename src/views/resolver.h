@@ -1,12 +1,15 @@
 // Which view a process sees: the one its environment names, else the one of its nearest ancestor with a view.
 //
 // The answer is remembered under (pid, start time, program image), so a pid that is used again and an execve() with
-// other markers are both noticed. Each request asks for the program alone, the quicker half; sweep() asks for the start
-// time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view. A process
-// without markers keeps what it got from its ancestors when these are gone. Whose environment counts: processes whose
-// four uids all are the requester's, whose four gids are one, and whose root directory and mount namespace are ours.
-// Everybody else is a stranger: passed through, or refused with EACCES where `strict`. Markers that name what cannot be
-// opened give the error, never another view. Threads: safe.
+// other markers are both noticed. Each request asks for the program alone, the quicker half; sweep() asks for the
+// start time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view.
+// A process without markers keeps what it got from its ancestors when these are gone.
+// Whose environment counts: processes whose four uids all are the requester's, whose four gids are one, and whose root
+// directory and mount namespace are ours. Everybody else is a stranger: passed through, or refused with EACCES where
+// `strict`.
+// Markers that name what cannot be opened give the error, never another view; so does what we have no descriptor or
+// memory to look at.
+// Threads: safe.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -55,6 +58,8 @@ class Resolver {
   };
   Shard& shard(pid_t pid) { return shards_[static_cast<std::size_t>(pid) % kShards]; }
   std::optional<Known> find(pid_t pid);
+  template <class Read>
+  auto ask(Read read, pid_t pid) -> decltype(read(pid));
   static bool still_true(const Known& known, pid_t pid, const sys::ProcessImage& image, std::uint32_t uid);
   void remember(pid_t pid, Known known);
   Result<ViewRef> stranger() const;

@@ -67,3 +67,35 @@ for view in views:
 sys.exit(answers != ["True"] * len(views))
 END
 check "a dozen views with the same files open" python3 hold.py "$tree" "$room"
+# With no descriptor left a request may fail, but nobody is shown the directory without their view.
+cat > exhaust.py <<'END'
+import os, subprocess, sys
+tree, room = sys.argv[1:]
+upper = f"{room}/up/exhaust"
+os.mkdir(upper)
+for name in os.listdir(f"{room}/lower"):
+    os.mkdir(f"{upper}/{name}")
+    open(f"{upper}/{name}/own", "w").close()
+markers = os.environ | {"WRAPPER_LOWER": f"{room}/lower", "WRAPPER_UPPER": upper}
+hold = """import os, sys
+files = []
+try:
+    for n in range(1, 301):
+        files.append(open(f'{sys.argv[1]}/d{n}/own'))
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.read()"""
+holder = subprocess.Popen([sys.executable, "-c", hold, tree], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=markers)
+full = holder.stdout.readline().strip() != ""
+wrong = []
+for again in range(20):
+    look = subprocess.run(["sh", "-c", f"ls {tree}; cat {tree}/covered; echo x > {tree}/of-the-view"], env=markers, capture_output=True, text=True)
+    if "covered" in look.stdout or "original" in look.stdout:
+        wrong.append(look.stdout)
+holder.communicate()
+strays = set(os.listdir(tree)) - {"covered"}
+print(full, strays, wrong[:3])
+sys.exit(not full or strays != set() or wrong != [])
+END
+printf original > "$tree/covered"
+check "out of descriptors: an error, never another view" python3 exhaust.py "$tree" "$room"
