@@ -53,7 +53,8 @@ void make_tree(const std::string& root, const Tree& tree) {
 }
 
 OverlayFixture::OverlayFixture(Spec spec) : dir_(spec.base), spec_(std::move(spec)) {
-  if (spec_.lowers.empty() && spec_.options.lower_dirs.empty()) spec_.lowers.push_back(spec_.lower);
+  const bool on_others = spec_.lower.empty() && !spec_.options.lower_dirs.empty();
+  if (spec_.lowers.empty() && !on_others) spec_.lowers.push_back(spec_.lower);
   for (std::size_t layer = 0; layer < spec_.lowers.size(); ++layer) {
     std::filesystem::create_directory(lower({}, layer));
     make_tree(lower({}, layer), spec_.lowers[layer]);

@@ -66,7 +66,7 @@ struct Spec {
   std::vector<Tree> lowers{};  // instead of `lower`, topmost first
   Tree upper{};
   bool read_only = false;
-  Options options{};  // its layers are filled in, lower ones only if there are none
+  Options options{};  // its layers are filled in, below those that it has
   bool through_wire = false;
   std::string base = ::testing::TempDir();  // where the layers lie
 };
