@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <csignal>
@@ -46,7 +47,9 @@ std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRe
                                                                        bool lease) {
   std::unique_ptr<ImageFile> loaded(new ImageFile);
   const bool fixed = sys::cannot_change(file);
-  const bool map = fixed || (lease && loaded->take_lease(file));
+  // What was measured must be what is served: a lease holds back those who write by way of the file, not those who
+  // write to the disk below it.
+  const bool map = fixed || (lease && !expected && loaded->take_lease(file));
   const auto st = sys::statx(file, "");  // of the size that stays
   if (!st) return std::unexpected(st.error().message());
   if (!st->is_regular()) return std::unexpected("is no regular file");
@@ -73,7 +76,12 @@ ImageFile::~ImageFile() {
   held_->watcher.join();
 }
 
+// Only of files that nobody but us and root may write to: whoever may has ways that a lease does not know of
+// (truncate(2) by way of an overlay), by which the server would die.
 Status ImageFile::take_lease(sys::FdRef file) {
+  const sys::Statx st = TRY(sys::statx(file, ""));
+  const bool ours = st.uid == 0 || st.uid == sys::effective_uid();
+  if (!ours || (st.mode & (S_IWGRP | S_IWOTH)) != 0) return fail(EPERM);
   TRY(sys::block_signals({SIGIO}));
   auto asked = TRY(sys::SignalQueue::create({SIGIO}));
   held_ = Held{.lease = TRY(sys::ReadLease::take(file)), .asked = std::move(asked), .watcher = {}};

@@ -52,10 +52,23 @@ class Shared {
   std::size_t full_ VELLUM_GUARDED_BY(mutex_) = kFull;
 };
 
+// A file, where it was found. Numbers of inodes come back, on a tmpfs with short ones even while the file lives; the
+// time when it was made does not.
+struct FileKey {
+  dev_t device = 0;
+  std::uint64_t ino = 0, mount = 0;
+  std::int64_t made = 0, made_nsec = 0;
+  friend bool operator==(const FileKey&, const FileKey&) = default;
+  template <class H>
+  friend H AbslHashValue(H state, const FileKey& key) {
+    return H::combine(std::move(state), key.device, key.ino, key.mount, key.made, key.made_nsec);
+  }
+};
+
 struct Common {
   DirFdPool dir_fds;
-  Shared<std::pair<dev_t, std::uint64_t>, sys::UniqueFd> files;  // lower files open for reading, by device and inode
-  Shared<std::string, LowerIndex> indexes;                       // by Overlay::index_key()
+  Shared<FileKey, sys::UniqueFd> files;     // lower files open for reading
+  Shared<std::string, LowerIndex> indexes;  // by Overlay::index_key()
 };
 
 }  // namespace vellum::overlay

@@ -92,6 +92,7 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
   }
   index->shrink();
   if (!index_pays(dir)) return std::shared_ptr<const LowerIndex>(index);
+  if (key && key != index_key(dir)) key = fail(EAGAIN);  // changed meanwhile, as may have what is made of the numbers
   return keep(key ? common_->indexes.add(*key, std::move(index)) : std::move(index));
 }
 
@@ -107,13 +108,15 @@ Result<std::string> Overlay::index_key(Node& dir) {
     const DirFd fd = TRY(dir_fd(dir, in.index));
     const sys::Statx st = TRY(sys::statx(*fd, ""));
     const auto numbers = numbers_.scheme(in.device);
+    // Where a name is a whiteout, or what type it has, by an attribute of its own, the directory's times do not tell
+    // it.
+    if (lower.xattr_whiteouts || !in.override_name.empty()) return fail(EOPNOTSUPP);
     if (!in.local || st.dev != in.device || !numbers) return fail(EOPNOTSUPP);
     newest = std::max(newest, st.ctime, [](const timespec& a, const timespec& b) {
       return std::pair(a.tv_sec, a.tv_nsec) < std::pair(b.tv_sec, b.tv_nsec);
     });
-    key += fmt::format(",{:x}.{:x}.{}.{}.{}.{}.{}{}{}{}.{}", st.dev, st.ino, st.mtime.tv_sec, st.mtime.tv_nsec,
-                       st.ctime.tv_sec, st.ctime.tv_nsec, *numbers, int{in.has_xattrs}, int{in.trusted},
-                       int{lower.xattr_whiteouts}, in.override_name);
+    key += fmt::format(",{:x}.{:x}.{}.{}.{}.{}.{}{}{}", st.dev, st.ino, st.mtime.tv_sec, st.mtime.tv_nsec,
+                       st.ctime.tv_sec, st.ctime.tv_nsec, *numbers, int{in.has_xattrs}, int{in.trusted});
   }
   // A change within a tick of its clock from now would not show in the times.
   constexpr int kSettled = 1;  // seconds

@@ -74,8 +74,10 @@ DirFd Overlay::shared(Opened& opened) {
   auto own = std::make_shared<const sys::UniqueFd>(std::move(opened.fd));
   if (!opened.lower || opened.writes || opened.in == nullptr || !opened.in->local) return own;
   const auto st = sys::statx(*own, "");
-  if (!st || st->dev != opened.in->device) return own;
-  return common_->files.add({st->dev, st->ino}, std::move(own));
+  if (!st || st->dev != opened.in->device || !st->has_btime) return own;
+  return common_->files.add(
+      {.device = st->dev, .ino = st->ino, .mount = st->mount, .made = st->btime.tv_sec, .made_nsec = st->btime.tv_nsec},
+      std::move(own));
 }
 
 void Overlay::close_mode(const Node& node) {

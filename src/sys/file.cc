@@ -42,7 +42,9 @@ timespec to_timespec(const statx_timestamp& t) { return {.tv_sec = t.tv_sec, .tv
 
 Result<Statx> do_statx(int dir, const char* name, int flags) {
   struct ::statx raw;
-  if (retry([&] { return ::statx(dir, name, flags | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &raw); }) < 0) {
+  if (retry([&] {
+        return ::statx(dir, name, flags | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &raw);
+      }) < 0) {
     return fail_errno();
   }
   return Statx{.ino = raw.stx_ino,
@@ -59,7 +61,8 @@ Result<Statx> do_statx(int dir, const char* name, int flags) {
                .mtime = to_timespec(raw.stx_mtime),
                .ctime = to_timespec(raw.stx_ctime),
                .btime = to_timespec(raw.stx_btime),
-               .has_btime = (raw.stx_mask & STATX_BTIME) != 0};
+               .has_btime = (raw.stx_mask & STATX_BTIME) != 0,
+               .mount = (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0};
 }
 
 // "/proc/self/fd/N": the way to an object behind an O_PATH fd for calls that have no AT_EMPTY_PATH.

@@ -27,6 +27,7 @@ struct Statx {
   dev_t dev = 0, rdev = 0;
   timespec atime{}, mtime{}, ctime{}, btime{};
   bool has_btime = false;
+  std::uint64_t mount = 0;  // its number; 0: not known
 
   bool is_dir() const { return S_ISDIR(mode); }
   bool is_regular() const { return S_ISREG(mode); }

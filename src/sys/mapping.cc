@@ -44,8 +44,12 @@ Status FileMapping::detach(FdRef file) {
   FileMapping own = TRY(copy(file, bytes_.size()));
   void* from = const_cast<std::byte*>(own.bytes_.data());
   void* to = const_cast<std::byte*>(bytes_.data());
-  if (::mremap(from, bytes_.size(), bytes_.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
-    return fail_errno();
+  if (::mremap(from, bytes_.size(), bytes_.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+    const Errno error(errno);
+    // It may have taken away what was there before it failed.
+    ::mmap(to, bytes_.size(), PROT_READ, MAP_SHARED | MAP_FIXED, file.raw(), 0);
+    return fail(error);
+  }
   own.bytes_ = {};  // that place is empty now
   return {};
 }

@@ -91,11 +91,13 @@ Result<ProcessStat> process_stat(pid_t pid) {
   if (name_end == std::string::npos) return fail(ESRCH);
   std::string_view rest = std::string_view(text).substr(name_end + 1);
   ProcessStat stat;
-  constexpr int kState = 3, kParent = 4, kStart = 22, kStack = 28, kEnvironStart = 50, kEnvironEnd = 51;
+  bool zombie = false;
+  constexpr int kState = 3, kParent = 4, kThreads = 20, kStart = 22, kStack = 28, kEnvironStart = 50, kEnvironEnd = 51;
   for (int field = kState; field <= kEnvironEnd; ++field) {
     const std::string_view word = next_word(rest);
-    if (field == kState) stat.zombie = word == "Z" || word == "X";
+    if (field == kState) zombie = word == "Z" || word == "X";
     if (field == kParent) stat.parent = number<pid_t>(word);
+    if (field == kThreads) stat.ended = zombie && number<int>(word) <= 1;
     if (field == kStart) stat.image.start = number<std::uint64_t>(word);
     if (field == kStack) stat.image.stack = number<std::uint64_t>(word);
     if (field == kEnvironStart) stat.image.environ_start = number<std::uint64_t>(word);

@@ -24,7 +24,7 @@ struct ProcessImage {
 };
 struct ProcessStat {
   pid_t parent = 0;
-  bool zombie = false;
+  bool ended = false;  // all threads; a process may outlive its first one
   ProcessImage image;
 };
 Result<ProcessStat> process_stat(pid_t pid);

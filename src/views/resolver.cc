@@ -9,19 +9,12 @@ namespace {
 
 constexpr unsigned kMostGenerations = 256;
 
-// The process is gone, or not ours to look at. What else may go wrong (no descriptor, no memory) must not pass for
-// that: it would be shown another view.
-bool out_of_sight(Errno error) { return error == ENOENT || error == ESRCH || error == EACCES || error == EPERM; }
-
 }  // namespace
 
-// What /proc says of a process. Cached descriptors make room for it.
+// What /proc says of a process.
 template <class Read>
 auto Resolver::ask(Read read, pid_t pid) -> decltype(read(pid)) {
-  auto answer = read(pid);
-  if (answer || (answer.error() != EMFILE && answer.error() != ENFILE)) return answer;
-  views_.make_room();
-  return read(pid);
+  return views_.with_room([&] { return read(pid); });
 }
 
 std::optional<Resolver::Known> Resolver::find(pid_t pid) {
@@ -65,12 +58,18 @@ Result<ViewRef> Resolver::view_of(const fuse::Caller& caller) {
 Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generation) {
   const bool itself = generation == 0;
   const auto nobody = [&] { return itself ? stranger() : Result<ViewRef>(views_.original()); };
-  const auto unknown = [&](Errno error) { return out_of_sight(error) ? nobody() : Result<ViewRef>(fail(error)); };
+  const auto unknown = [&](Errno error) {
+    const bool untold = out_of_sight(error) || (!itself && error == E2BIG);
+    return untold ? nobody() : Result<ViewRef>(fail(error));
+  };
   const auto stat = ask(sys::process_stat, pid);
   if (!stat) return unknown(stat.error());
   const auto known = find(pid);
   if (known && still_true(*known, pid, stat->image, uid)) return known->view;
 
+  // In the middle of an execve() there is no environment yet, and where the main thread has ended no more.
+  const bool same_process = known && known->uid == uid && known->image.start == stat->image.start;
+  if (stat->image.environ_end == 0 && same_process) return known->view;
   const auto program = ask(sys::process_program, pid);
   if (!program) return unknown(program.error());
   const auto ids = ask(sys::process_ids, pid);
@@ -83,9 +82,6 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
     if (!command) return unknown(command.error());
     if (std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);
   }
-  // In the middle of an execve() there is no environment yet.
-  const bool same_process = known && known->uid == uid && known->image.start == stat->image.start;
-  if (stat->image.environ_end == 0 && same_process) return known->view;
   const auto environment = ask(sys::process_environ, pid);
   if (!environment) return unknown(environment.error());
   const auto markers = parse_markers(*environment, settings_.prefix);
@@ -100,7 +96,7 @@ Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generat
             .view = nullptr};
   if (markers) {
     const auto around = [&] { return view_around(*stat, uid, *markers, generation); };
-    auto view = views_.view_for(*markers, *ids, around);
+    auto view = views_.with_room([&] { return views_.view_for(*markers, *ids, around); });
     ignore(sys::act_as(nullptr));
     if (!view) {
       log::debug("pid {}: its view cannot be opened: {}", pid, view.error().message());
@@ -128,7 +124,8 @@ Result<ViewRef> Resolver::view_around(sys::ProcessStat stat, std::uint32_t uid, 
                                       unsigned generation) {
   for (; generation < kMostGenerations && stat.parent > 0; ++generation) {
     const auto environment = ask(sys::process_environ, stat.parent);
-    if (!environment && !out_of_sight(environment.error())) return fail(environment.error());
+    if (!environment && !out_of_sight(environment.error()) && environment.error() != E2BIG)
+      return fail(environment.error());
     const auto theirs = environment ? parse_markers(*environment, settings_.prefix) : std::nullopt;
     if (theirs != markers) return resolve(stat.parent, uid, generation + 1);
     const auto above = ask(sys::process_stat, stat.parent);
@@ -150,7 +147,7 @@ void Resolver::sweep() {
     for (const auto& [pid, start] : all) {
       const auto stat = ask(sys::process_stat, pid);
       if (!stat && !out_of_sight(stat.error())) continue;
-      if (stat && stat->image.start == start && !stat->zombie) continue;
+      if (stat && stat->image.start == start && !stat->ended) continue;
       Known gone;  // let go of outside the lock
       const MutexLock lock(home.mutex);
       const auto found = home.processes.find(pid);

@@ -29,6 +29,8 @@ std::string key_of(const sys::Place& place) { return fmt::format("{:x}:{:x}", pl
 
 }  // namespace
 
+bool out_of_sight(Errno error) { return error == ENOENT || error == ESRCH || error == EACCES || error == EPERM; }
+
 bool may_use(const View& view, const sys::ProcessIds& ids) {
   return !view.identity ||
          (ids.has_group(view.identity->gid) &&

@@ -53,6 +53,10 @@ struct View {
 };
 using ViewRef = std::shared_ptr<View>;
 
+// The process is gone, or not ours to look at. What else may go wrong with looking (no descriptor, no memory) must not
+// pass for that: a process would be shown another view, or have other rights.
+bool out_of_sight(Errno error);
+
 // Whether a process of the view's user could do all that the view may do on disk: it lends nobody a group.
 bool may_use(const View& view, const sys::ProcessIds& ids);
 
@@ -72,8 +76,14 @@ class ViewTable {
   // The mount's own device number: no layer may be on it.
   void mounted_as(dev_t device) { device_.store(device); }
   void set_workers(unsigned workers);
-  // Closes what is open for speed alone.
-  void make_room() { settings_.engine.common->dir_fds.clear(); }
+  // Runs what needs descriptors; where there are none left, closes those that are open for speed alone and tries again.
+  template <class Open>
+  auto with_room(Open open) const -> decltype(open()) {
+    auto result = open();
+    if (result || (result.error() != EMFILE && result.error() != ENFILE)) return result;
+    settings_.engine.common->dir_fds.clear();
+    return open();
+  }
 
   // The view for these markers in the environment of a process with these ids. `around` is what that process would see
   // without them, asked for only where a layer is the mount itself.

@@ -136,8 +136,11 @@ Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId node) {
 
 // The covered directory's own of that path, as the thread acts now.
 Result<sys::UniqueFd> Views::walk_to(NodeId face) const {
-  if (face == NodeId::kRoot) return sys::reopen(original_, O_PATH | O_DIRECTORY);
-  return sys::open_beneath(original_, TRY(faces_.path(face)), O_PATH | O_DIRECTORY);
+  const std::string path = face == NodeId::kRoot ? std::string() : TRY(faces_.path(face));
+  return table_.with_room([&] {
+    return path.empty() ? sys::reopen(original_, O_PATH | O_DIRECTORY)
+                        : sys::open_beneath(original_, path, O_PATH | O_DIRECTORY);
+  });
 }
 
 Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId directory, int rights) {
@@ -146,14 +149,16 @@ Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId directory, 
   return at;
 }
 
-namespace {
-
-sys::Identity identity_of(const fuse::Caller& caller) {
+Result<sys::Identity> Views::identity_of(const fuse::Caller& caller) const {
   sys::Identity who{.uid = caller.uid, .gid = caller.gid, .groups = {}};  // without a process to ask, no groups
   if (caller.pid == 0) return who;
-  if (auto ids = sys::process_ids(static_cast<pid_t>(caller.pid))) who.groups = std::move(ids->groups);
+  auto ids = table_.with_room([&] { return sys::process_ids(static_cast<pid_t>(caller.pid)); });
+  if (!ids && !out_of_sight(ids.error())) return fail(ids.error());
+  if (ids) who.groups = std::move(ids->groups);
   return who;
 }
+
+namespace {
 
 bool mode_allows(const fuse::Attr& attr, const sys::Identity& who, int rights) {
   const bool group = attr.gid == who.gid || std::ranges::find(who.groups, attr.gid) != who.groups.end();
@@ -172,12 +177,13 @@ Status Views::judge(const fuse::Caller& caller, const Where& at, int rights) con
   const bool others = at.view->index == kOriginal && caller.uid != self_;
   if (!others && !faces_.contested(std::chrono::steady_clock::now())) return {};
   const fuse::AttrReply reply = TRY(at->getattr(caller, at.node, {}));
-  const bool allowed = mode_allows(reply.attr, at.view->identity ? *at.view->identity : identity_of(caller), rights);
+  const sys::Identity who = at.view->identity ? *at.view->identity : TRY(identity_of(caller));
+  const bool allowed = mode_allows(reply.attr, who, rights);
   return allowed ? Status{} : fail(EACCES);
 }
 
-Status Views::act_as_caller(const fuse::Caller& caller) {
-  return sys::act_as(std::make_shared<const sys::Identity>(identity_of(caller)));
+Status Views::act_as_caller(const fuse::Caller& caller) const {
+  return sys::act_as(std::make_shared<const sys::Identity>(TRY(identity_of(caller))));
 }
 
 Result<Views::Where> Views::where(NodeId node, HandleId handle) {

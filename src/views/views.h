@@ -128,7 +128,8 @@ class Views final : public fuse::Filesystem {
   bool layer_judges(const Where& at) const {
     return at.face && at.view->index == kOriginal && self_ == 0 && at.uid != 0;
   }
-  static Status act_as_caller(const fuse::Caller& caller);
+  Result<sys::Identity> identity_of(const fuse::Caller& caller) const;
+  Status act_as_caller(const fuse::Caller& caller) const;
   Result<sys::UniqueFd> walk_to(fuse::NodeId face) const;
   Status judge(const fuse::Caller& caller, const Where& at, int rights) const;
   fuse::Attr told(fuse::NodeId face, fuse::Attr attr, std::uint32_t caller);

@@ -54,11 +54,11 @@ check "no object from another mount" sh -c "rm -rf bad; cp -r store bad; mkdir e
   cp $file bad/$(cut -d/ -f2 <<< "$file")/; $mount_composefs --standalone -o basedir=bad image m; ! cat m/dir/file; s=\$?; umount m; umount bad/$(cut -d/ -f2 <<< "$file"); exit \$s"
 
 # Writing to an image while it is served: it goes on as it was. Where it can, the server has not copied it before.
+# held mapped|copied COMMAND...: $before is done to the file first, $with is added to the mount's options.
 held() {
   local how=$1 result=0 server
-  cp image served; shift
-  [ "$how" = copied ] && exec 9<> served
-  "$mount_composefs" --standalone --foreground -o "basedir=store,digest=$digest" served m 2> server.log &
+  cp image served; shift; eval "${before:-}"
+  "$mount_composefs" --standalone --foreground -o "basedir=store${with:-}" served m 2> server.log &
   server=$!
   for _ in $(seq 300); do mountpoint -q m && break; sleep 0.1; done
   if [ "$how" = mapped ]; then grep -q served /proc/$server/maps || result=1; else ! grep -q served /proc/$server/maps || result=1; fi
@@ -66,13 +66,16 @@ held() {
   same src m || result=1
   ! grep -q served /proc/$server/maps || result=1
   kill $server; wait $server || { echo "server: $?"; result=1; }
-  [ "$how" = copied ] && exec 9>&-
+  exec 9>&-
   if [ "$how" = mapped ]; then grep -q "going on with a copy" server.log || result=1; fi
   return $result
 }
 check "written to while it is served: cut short" held mapped sh -c ": > served"
 check "other bytes" held mapped dd if=/dev/urandom of=served bs=4096 count=20 conv=notrunc status=none
-check "by somebody who has it open already" held copied sh -c 'head -c 50000 /dev/zero >&9'
+before='exec 9<> served' check "by somebody who has it open already" held copied sh -c 'head -c 50000 /dev/zero >&9'
+before='chown 1000 served' check "by another who owns it" held copied sh -c ': > served'
+before='chmod g+w served' check "by a group" held copied sh -c ': > served'
+with=,digest=$digest check "with a digest" held copied sh -c ': > served'
 check "removed and another in its place" sh -c "cp image served; $mount_composefs --standalone -o basedir=store served m && rm served && echo > served &&
   cmp m/big src/big && umount m"
 

@@ -60,6 +60,18 @@ reused() {
   equal "$(tail -n 1 pid.out)" original
 }
 check "a pid that comes again has no view" reused
+cat > ended.py <<'END'
+import ctypes, os, subprocess, sys, threading, time
+def later():
+    time.sleep(1.5)  # longer than it takes to find out who has ended
+    print(subprocess.run(["cat", sys.argv[1]], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True).stdout, end="", flush=True)
+    os._exit(0)
+open(sys.argv[1]).read()
+threading.Thread(target=later).start()
+ctypes.CDLL(None).pthread_exit(None)
+END
+check "the child of a process whose first thread has ended" says a \
+  env WRAPPER_UPPER=$room/up/a python3 ended.py "$tree/f"
 check "in a pid and mount namespace of its own: passed through" \
   says original env WRAPPER_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
 check "a view nobody uses is dropped" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"

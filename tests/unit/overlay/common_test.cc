@@ -89,6 +89,18 @@ TEST_F(CommonNames, OneIndexForEqualDirectories) {
   EXPECT_EQ(common_->indexes.live(), 3U);
 }
 
+TEST_F(CommonNames, NoneWhereAttributesOfFilesMakeWhiteouts) {
+  ASSERT_TRUE(set_xattr(first_.lower("d"), "user.overlay.opaque", "x"));
+  write_file(first_.lower("d/c"), "");
+  settle();
+  OverlayFixture before(another_on(first_, common_));
+  EXPECT_EQ(before.names("d"), (Names{"a", "b", "c"}));
+  ASSERT_TRUE(set_xattr(first_.lower("d/c"), "user.overlay.whiteout", ""));
+  OverlayFixture after(another_on(first_, common_));
+  EXPECT_EQ(after.names("d"), (Names{"a", "b"}));
+  EXPECT_EQ(common_->indexes.live(), 0U);
+}
+
 TEST_F(CommonNames, NotWhatWasReadBeforeAChange) {
   settle();
   EXPECT_EQ(first_.names("d"), (Names{"a", "b", "c"}));
