@@ -31,9 +31,7 @@ std::string_view without_slashes(std::string_view path) {
 
 // Whether a change now would give another time.
 bool settled(const timespec& changed) {
-  const auto then = std::chrono::seconds(changed.tv_sec) + std::chrono::nanoseconds(changed.tv_nsec);
-  const auto tick = changed.tv_nsec == 0 ? kCoarseTick : kTick;
-  return std::chrono::abs(std::chrono::system_clock::now().time_since_epoch() - then) > tick;
+  return std::chrono::abs(sys::age(changed)) > (changed.tv_nsec == 0 ? kCoarseTick : kTick);
 }
 
 // For the log: an image may say any bytes.

@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 
 #include "overlay/overlay.h"
@@ -101,8 +100,9 @@ Result<std::shared_ptr<const LowerIndex>> Overlay::lower_index(Node& dir) {
 Result<std::string> Overlay::index_key(Node& dir) {
   if (!options_.common || !index_pays(dir) || options_.whiteouts == WhiteoutStyle::kDeletedTree)
     return fail(EOPNOTSUPP);
+  // A change within a tick of the file system's clock from the last one would not show in the times.
+  constexpr std::chrono::seconds kSettled(2);
   std::string key = options_.rights;
-  timespec newest{};
   for (const LowerDir& lower : dir.dir->lowers) {
     const Layer& in = layer(lower.layer);
     const DirFd fd = TRY(dir_fd(dir, in.index));
@@ -112,16 +112,10 @@ Result<std::string> Overlay::index_key(Node& dir) {
     // it.
     if (lower.xattr_whiteouts || !in.override_name.empty()) return fail(EOPNOTSUPP);
     if (!in.local || st.dev != in.device || !numbers) return fail(EOPNOTSUPP);
-    newest = std::max(newest, st.ctime, [](const timespec& a, const timespec& b) {
-      return std::pair(a.tv_sec, a.tv_nsec) < std::pair(b.tv_sec, b.tv_nsec);
-    });
+    if (sys::age(st.ctime) < kSettled) return fail(EAGAIN);
     key += fmt::format(",{:x}.{:x}.{}.{}.{}.{}.{}{}{}", st.dev, st.ino, st.mtime.tv_sec, st.mtime.tv_nsec,
                        st.ctime.tv_sec, st.ctime.tv_nsec, *numbers, int{in.has_xattrs}, int{in.trusted});
   }
-  // A change within a tick of its clock from now would not show in the times.
-  constexpr int kSettled = 1;  // seconds
-  if (std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()) <= newest.tv_sec + kSettled)
-    return fail(EAGAIN);
   return key;
 }
 

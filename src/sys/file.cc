@@ -141,6 +141,11 @@ Result<struct statvfs> statvfs(FdRef fd) {
   return result;
 }
 
+std::chrono::nanoseconds age(const timespec& time) {
+  const auto then = std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  return std::chrono::system_clock::now().time_since_epoch() - then;
+}
+
 bool on_local_fs(FdRef fd) {
   constexpr std::uint32_t kXfs = 0x58465342;  // <linux/magic.h> does not have it
   constexpr std::array<std::uint32_t, 5> kLocal = {EXT4_SUPER_MAGIC, kXfs, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -34,6 +35,9 @@ struct Statx {
   bool is_symlink() const { return S_ISLNK(mode); }
 };
 
+// How long ago that was, by the system's clock; negative: it is to come.
+std::chrono::nanoseconds age(const timespec& time);
+
 // Opening.
 Result<UniqueFd> open(const char* path, int flags, mode_t mode = 0);
 Result<UniqueFd> openat(FdRef dir, const char* name, int flags, mode_t mode = 0);
@@ -52,8 +56,8 @@ Result<Statx> statx_path(const char* path);  // follows symlinks
 Result<std::string> readlink(FdRef dir, const char* name);
 Result<struct statvfs> statvfs(FdRef fd);
 Result<std::uint64_t> fs_id(FdRef fd);  // statfs f_fsid
-// Whether that file system is one that this kernel alone changes, by its own calls, and where device and inode number
-// name a file: no network, FUSE or overlay. False where that is not known of it.
+// Whether that file system is one that this kernel alone changes, by its own calls: no network, FUSE or overlay. False
+// where that is not known of it.
 bool on_local_fs(FdRef fd);
 
 // Making and removing entries.

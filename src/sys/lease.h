@@ -1,5 +1,5 @@
-// A read lease on a file: for as long as it is held, nobody opens the file to write to it, or cuts it short by its name.
-// (By way of an overlay above it, truncate(2) can.)
+// A read lease on a file: for as long as it is held, nobody opens the file to write to it, or cuts it short by its
+// name. (By way of an overlay above it, truncate(2) can.)
 //
 // Who wants to waits in open(2) or truncate(2) until the lease is given back, which SIGIO asks this process for (block
 // it before the first thread is made), or until /proc/sys/fs/lease-break-time (45 s) is over. Only on file systems that

@@ -77,7 +77,7 @@ for name in os.listdir(f"{room}/lower"):
     os.mkdir(f"{upper}/{name}")
     open(f"{upper}/{name}/own", "w").close()
 markers = os.environ | {"WRAPPER_LOWER": f"{room}/lower", "WRAPPER_UPPER": upper}
-hold = """import os, sys
+hold = """import sys
 files = []
 try:
     for n in range(1, 301):
