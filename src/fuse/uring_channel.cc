@@ -158,9 +158,14 @@ Status UringChannel::recover(Errno error) {
 }
 
 void UringChannel::use_device(Errno reason) {
-  log::warning("requests over io_uring are refused ({}); going on with /dev/fuse", reason.message());
-  connected_->refused = true;
   state_ = State::kOnDevice;
+  if (connected_->refused.exchange(true)) return;  // said by another thread
+  // The kernel's switch was turned off between its offer and our answer, as another mount's io_uring=1 does: then it is
+  // as if there had been no offer.
+  if (reason == EOPNOTSUPP)
+    log::debug("no io_uring: the kernel's offer has ended");
+  else
+    log::warning("requests over io_uring are refused ({}); going on with /dev/fuse", reason.message());
 }
 
 }  // namespace

@@ -306,6 +306,29 @@ TEST_F(UringTest, StaysOnTheDeviceWhereItMust) {
   }
 }
 
+// What another mount's io_uring=1 does to this one: it turns the switch on for a moment, and that moment ends between
+// the kernel's offer and our answer.
+class SwitchedOffFs final : public MemoryFs {
+ public:
+  Status init(Connection& connection) override {
+    std::ofstream(sys::UringPermit::kSwitch) << 'N';
+    return MemoryFs::init(connection);
+  }
+};
+
+TEST_F(UringTest, AnOfferThatEndsBeforeTheAnswerIsNone) {
+  SwitchedOffFs fs;
+  ::testing::internal::CaptureStderr();
+  const auto mounted = mount(fs);
+  EXPECT_EQ(::mkdir(mounted->path("d").c_str(), 0755), 0);
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  while (std::string_view(mounted->session().stats().transport) != "device" &&
+         std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(1ms);
+  EXPECT_STREQ(mounted->session().stats().transport, "device");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(UringTest, WithoutRoomForRingsTheDeviceServes) {
   rlimit before{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
