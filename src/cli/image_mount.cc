@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "cli/serve.h"
+#include "composefs/guarded_fs.h"
 #include "composefs/image_file.h"
 #include "composefs/image_fs.h"
 #include "composefs/mount.h"
@@ -323,6 +324,11 @@ int serve_image(const std::string& program, const ImageMountCommand& command, So
   sources.image.reset();  // where it was copied, its file system may be unmounted while we serve
   const erofs::Image& image = (*file)->image();
   const bool trusted = sys::privileges().sys_admin;
+  std::optional<composefs::GuardedFs> guarded;
+  const auto guard = [&](fuse::Filesystem& filesystem) -> fuse::Filesystem& {
+    sys::FaultGuard* const over = (*file)->guard();
+    return over == nullptr ? filesystem : guarded.emplace(filesystem, *over);
+  };
   std::string why = plan.why_not_better;
   // Only a step down that the user did not ask for is worth a line.
   bool tell = command.fuse == Fuse::kAuto && trusted;
@@ -336,7 +342,7 @@ int serve_image(const std::string& program, const ImageMountCommand& command, So
       const auto rule = trusted ? composefs::XattrRule::kAsStored : composefs::XattrRule::kMetadata;
       composefs::ImageFs filesystem(image, {.xattrs = rule, .trusted_xattrs = trusted});
       int code = 1;
-      const Outcome outcome = serve_below_overlay(program, command, sources, plan, filesystem, daemon, code);
+      const Outcome outcome = serve_below_overlay(program, command, sources, plan, guard(filesystem), daemon, code);
       if (outcome) return code;
       why = outcome.error().what;
       tell = true;
@@ -346,12 +352,12 @@ int serve_image(const std::string& program, const ImageMountCommand& command, So
     if (sources.objects.empty()) {
       composefs::ImageFs filesystem(
           image, {.xattrs = composefs::XattrRule::kAsStored, .external_files = false, .trusted_xattrs = trusted});
-      return serve_alone(program, command, sources, filesystem, daemon);
+      return serve_alone(program, command, sources, guard(filesystem), daemon);
     }
     composefs::Objects objects(std::move(sources.objects), command.verify);
     composefs::ImageFs filesystem(
         image, {.xattrs = composefs::XattrRule::kStandalone, .objects = &objects, .trusted_xattrs = trusted});
-    return serve_alone(program, command, sources, filesystem, daemon);
+    return serve_alone(program, command, sources, guard(filesystem), daemon);
   }
   return daemon.fail(fmt::format("{}: {}", program, why));
 }

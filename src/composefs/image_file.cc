@@ -44,12 +44,12 @@ std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::hold(sys::FdRe
 
 std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRef file,
                                                                        const std::optional<Digest>& expected,
-                                                                       bool lease) {
+                                                                       bool serves) {
   std::unique_ptr<ImageFile> loaded(new ImageFile);
   const bool fixed = sys::cannot_change(file);
   // What was measured must be what is served: a lease holds back those who write by way of the file, not those who
   // write to the disk below it.
-  const bool map = fixed || (lease && !expected && loaded->take_lease(file));
+  const bool map = fixed || (serves && !expected && loaded->take_lease(file));
   const auto st = sys::statx(file, "");  // of the size that stays
   if (!st) return std::unexpected(st.error().message());
   if (!st->is_regular()) return std::unexpected("is no regular file");
@@ -59,11 +59,20 @@ std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRe
   auto mapping = map ? sys::FileMapping::map(file, st->size) : sys::FileMapping::copy(file, st->size);
   if (!mapping) return std::unexpected("cannot be brought into memory: " + mapping.error().message());
   loaded->mapping_ = std::move(*mapping);
-  if (expected && !(fixed && kernel_vouches(file, *expected))) {
-    const Digest found = digest_of_bytes(loaded->mapping_.bytes(), format_of(*expected), default_threads());
-    if (found != *expected) return std::unexpected(wrong_digest(*expected, found));
+  sys::FaultGuard::Mark mark;
+  if (map && serves) {
+    auto guard = sys::FaultGuard::create(loaded->mapping_, file);
+    if (!guard) return std::unexpected("cannot be guarded: " + guard.error().message());
+    loaded->guard_ = std::move(*guard);
+    mark = loaded->guard_->mark();
   }
+  std::optional<Digest> found = expected;
+  if (expected && !(fixed && kernel_vouches(file, *expected)))
+    found = digest_of_bytes(loaded->mapping_.bytes(), format_of(*expected), default_threads());
   auto image = erofs::Image::open(loaded->mapping_.bytes());
+  if (loaded->guard_ && !loaded->guard_->whole_since(mark))
+    return std::unexpected(fmt::format("cannot be read at byte {}", loaded->guard_->last_fault()));
+  if (found != expected) return std::unexpected(wrong_digest(*expected, *found));
   if (!image) return std::unexpected(std::move(image.error()));
   loaded->image_ = std::move(*image);
   if (loaded->held_) loaded->held_->watcher = std::thread([self = loaded.get()] { self->watch(); });
@@ -77,7 +86,7 @@ ImageFile::~ImageFile() {
 }
 
 // Only of files that nobody but us and root may write to: whoever may has ways that a lease does not know of
-// (truncate(2) by way of an overlay), by which the server would die.
+// (truncate(2) by way of an overlay), by which it would change under our users.
 Status ImageFile::take_lease(sys::FdRef file) {
   const sys::Statx st = TRY(sys::statx(file, ""));
   const bool ours = st.uid == 0 || st.uid == sys::effective_uid();
@@ -92,7 +101,7 @@ void ImageFile::watch() {
   sys::name_this_thread("image-lease");
   const auto asked = held_->asked.next();
   if (!asked || *asked == 0) return;
-  Status kept = mapping_.detach(held_->lease.file());
+  Status kept = guard_->detach();
   if (kept) kept = held_->lease.give_back();
   if (kept) return log::info("the image is being written to: going on with a copy of it");
   log::error("the image is being written to, and cannot be kept as it was ({}): ending", kept.error().message());

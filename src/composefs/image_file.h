@@ -1,8 +1,8 @@
 // The file that holds an image: opened, identified, and brought into memory that cannot change.
 //
-// What nobody can change (fs-verity, a sealed memfd) is mapped, and shared by all mounts of it. Anything else would
-// kill the server when its owner cuts it short. Who serves it for long maps it under a lease if there can be one:
-// whoever wants to write to the file then waits until it is copied. The rest is copied first.
+// What nobody can change (fs-verity, a sealed memfd) is mapped, and shared by all mounts of it. Who serves it for long
+// maps other files, too, under a lease if there can be one: whoever wants to write to the file then waits until it is
+// copied. The rest is copied first. A server's mapping is guarded: a page that cannot be read is not its end.
 // A digest is of the very bytes that are served: the kernel's word for a file with fs-verity, else computed here.
 // Threads: plain values. Errors are lines for people, without the image's path.
 #pragma once
@@ -16,6 +16,7 @@
 
 #include "composefs/verity.h"
 #include "erofs/image.h"
+#include "sys/fault_guard.h"
 #include "sys/fd.h"
 #include "sys/lease.h"
 #include "sys/mapping.h"
@@ -36,6 +37,8 @@ class ImageFile {
   const erofs::Image& image() const { return *image_; }
   // All of the file: what its digest is of. image().bytes() ends where the image says that it ends.
   std::span<const std::byte> bytes() const { return mapping_.bytes(); }
+  // Of what is read there, if it is the file itself and held; else null.
+  sys::FaultGuard* guard() const { return guard_.get(); }
 
  private:
   // While the file is mapped under a lease: waits for the signal that somebody wants to write to it.
@@ -47,11 +50,13 @@ class ImageFile {
 
   ImageFile() = default;
   static std::expected<std::unique_ptr<ImageFile>, std::string> load(sys::FdRef file,
-                                                                     const std::optional<Digest>& expected, bool lease);
+                                                                     const std::optional<Digest>& expected,
+                                                                     bool serves);
   Status take_lease(sys::FdRef file);
   void watch();
 
   sys::FileMapping mapping_;
+  std::unique_ptr<sys::FaultGuard> guard_;
   std::optional<erofs::Image> image_;
   std::optional<Held> held_;
 };

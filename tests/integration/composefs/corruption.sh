@@ -79,6 +79,27 @@ with=,digest=$digest check "with a digest" held copied sh -c ': > served'
 check "removed and another in its place" sh -c "cp image served; $mount_composefs --standalone -o basedir=store served m && rm served && echo > served &&
   cmp m/big src/big && umount m"
 
+# What a disk that fails looks like to the server: pages of the mapped image that are not there. (No lease holds back
+# truncate(2) by way of an overlay.)
+unreadable() {
+  local result=0 server
+  mkdir -p lower upper work merged
+  cp image upper/served
+  mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none merged || return 1
+  "$mount_composefs" --standalone --foreground -o basedir=store upper/served m 2> server.log &
+  server=$!
+  for _ in $(seq 300); do mountpoint -q m && break; sleep 0.1; done
+  grep -q upper/served /proc/$server/maps || { echo "is not mapped"; result=1; }
+  python3 -c 'import os; os.truncate("merged/served", 4096)'
+  for _ in 1 2; do refused "Input/output error" find m || result=1; done
+  stat m > /dev/null || result=1
+  kill $server; wait $server || { echo "server: $?"; result=1; }
+  grep -q "the image cannot be read at byte" server.log || { cat server.log; result=1; }
+  umount merged
+  return $result
+}
+check "pages that cannot be read" unreadable
+
 # Bytes of the image itself.
 check "digest: the right one" sh -c "$mount_composefs -o basedir=store,digest=$digest image m && cmp m/big src/big && umount m"
 size=$(stat -c %s image)
