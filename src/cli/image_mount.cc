@@ -29,7 +29,6 @@
 #include "sys/inherited_fds.h"
 #include "sys/mount_calls.h"
 #include "sys/process.h"
-#include "sys/uring_permit.h"
 
 namespace vellum::cli {
 namespace {
@@ -206,11 +205,7 @@ class Place {
 // An error: this way did not work, and nothing is left of it.
 Outcome serve_below_overlay(const std::string& program, const ImageMountCommand& command, Sources& sources,
                             const Plan& plan, fuse::Filesystem& filesystem, fuse::Daemon& daemon, int& code) {
-  // As in serve(): the kernel offers it at the moment of mounting.
-  std::optional<sys::UringPermit> permit;
-  if (command.io_uring.value_or(false)) {
-    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
-  }
+  UringOffer offer = command.io_uring.value_or(true) ? offer_uring(command.io_uring.value_or(false)) : UringOffer{};
   auto device = sys::open_fuse_device();
   if (!device) return problem(fmt::format("cannot open {}: {}", sys::kFuseDevicePath, device.error().message()));
   auto metadata = composefs::mount_fuse(*device, kType, command.allow_other.value_or(true));
@@ -242,7 +237,7 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
   };
   // On a thread of its own: overlayfs asks us for the root before it stands.
   const auto ready = [&](unsigned) {
-    permit.reset();
+    offer.permit.reset();
     if (command.io_uring.value_or(false) && !serving->over_io_uring())
       log::warning("{}: io_uring=1: not possible here, going on with /dev/fuse", program);
     mounter = std::jthread([&] {
@@ -262,7 +257,7 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
                                                 .posix_acl = sources.header.has_acl,
                                                 .export_support = true,
                                                 .readdirplus_auto = false,
-                                                .io_uring = command.io_uring.value_or(true)},
+                                                .io_uring = offer.may_use},
                                      .on_ready = ready});
   serving = &session;
   std::jthread stopper;  // gone before the session is

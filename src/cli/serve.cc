@@ -38,13 +38,21 @@ int start(const std::string& program, bool foreground, const std::function<void(
   return daemon->is_parent() ? daemon->wait() : serve(*daemon);
 }
 
-int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemon) {
-  // The kernel offers io_uring, or does not, at the moment of mounting. Asked for by name, it is switched on until
-  // then.
-  std::optional<sys::UringPermit> permit;
-  if (what.io_uring_wanted) {
-    if (auto taken = sys::UringPermit::take()) permit.emplace(std::move(*taken));
+UringOffer offer_uring(bool by_name) {
+  if (by_name) {
+    if (auto taken = sys::UringPermit::take()) return {.may_use = true, .permit = std::move(*taken)};
   }
+  if (auto kept = sys::UringPermit::keep())
+    return {.may_use = true, .permit = std::move(*kept)};
+  else if (kept.error() == EOPNOTSUPP || kept.error() == EBUSY)
+    return {};
+  return {.may_use = true, .permit = {}};  // no sysfs here to ask: what the kernel offers
+}
+
+int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemon) {
+  fuse::Wishes wishes = what.wishes;
+  UringOffer offer = wishes.io_uring ? offer_uring(what.io_uring_wanted) : UringOffer{};
+  wishes.io_uring = offer.may_use;
   auto mount = fuse::mount(what.mount);
   if (!mount) return daemon.fail(fmt::format("{}: {}", what.program, mount.error().message));
   if (what.on_mount) {
@@ -55,14 +63,14 @@ int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemo
 
   fuse::Session* serving = nullptr;
   const auto ready = [&](unsigned workers) {
-    permit.reset();
+    offer.permit.reset();
     if (what.on_workers) what.on_workers(workers);
     if (what.io_uring_wanted && !serving->over_io_uring())
       log::warning("io_uring=1: not possible here, going on with /dev/fuse (is {} Y? see docs/troubleshooting.md)",
                    sys::UringPermit::kSwitch);
     daemon.ready();
   };
-  fuse::Session session(filesystem, {.wishes = what.wishes, .ring_threads = what.ring_threads, .on_ready = ready});
+  fuse::Session session(filesystem, {.wishes = wishes, .ring_threads = what.ring_threads, .on_ready = ready});
   serving = &session;
   if (what.on_session) what.on_session(session);
   std::jthread stopper;

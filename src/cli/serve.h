@@ -7,12 +7,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "fuse/daemon.h"
 #include "fuse/filesystem.h"
 #include "fuse/mount.h"
 #include "fuse/session.h"
+#include "sys/uring_permit.h"
 
 namespace vellum::cli {
 
@@ -34,6 +36,14 @@ struct Serving {
   std::function<void(const fuse::Session&)> on_session;     // before the first request; may be empty
   std::function<std::string(const fuse::Session&)> report;  // SIGUSR1: one line
 };
+
+// Whether a mount that is about to be made may be served over io_uring, and what must be held until INIT is answered.
+struct UringOffer {
+  bool may_use = false;
+  std::optional<sys::UringPermit> permit;
+};
+// by_name: switched on for that time, if it can be.
+UringOffer offer_uring(bool by_name);
 
 // Mounts, serves until unmounted or told to stop; the exit status.
 int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemon);

@@ -54,7 +54,34 @@ TEST_F(UringPermitTest, TheSecondWaitsForTheFirst) {
   EXPECT_EQ(read(), "N");
 }
 
-TEST_F(UringPermitTest, SaysWhyNot) { EXPECT_EQ(UringPermit::take(path_.c_str()).error(), ENOENT); }
+TEST_F(UringPermitTest, WhatIsKeptStaysOn) {
+  write("Y\n");
+  auto kept = UringPermit::keep(path_.c_str());
+  ASSERT_TRUE(kept);
+  std::optional<UringPermit> held(std::move(*kept));
+  EXPECT_TRUE(UringPermit::keep(path_.c_str()));  // several may
+  auto taker = std::async(std::launch::async, [this] { return UringPermit::take(path_.c_str()).has_value(); });
+  EXPECT_EQ(taker.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  held.reset();
+  EXPECT_TRUE(taker.get());
+  EXPECT_EQ(read(), "Y");
+}
+
+TEST_F(UringPermitTest, WhatIsOnForAMomentIsNotKept) {
+  write("N\n");
+  EXPECT_EQ(UringPermit::keep(path_.c_str()).error(), EOPNOTSUPP);
+  auto taken = UringPermit::take(path_.c_str());
+  std::optional<UringPermit> held(std::move(*taken));
+  auto keeper = std::async(std::launch::async, [this] { return UringPermit::keep(path_.c_str()).error(); });
+  EXPECT_EQ(keeper.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  held.reset();
+  EXPECT_EQ(keeper.get(), EOPNOTSUPP);
+}
+
+TEST_F(UringPermitTest, SaysWhyNot) {
+  EXPECT_EQ(UringPermit::keep(path_.c_str()).error(), ENOENT);
+  EXPECT_EQ(UringPermit::take(path_.c_str()).error(), ENOENT);
+}
 
 }  // namespace
 }  // namespace vellum::sys
