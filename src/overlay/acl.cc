@@ -63,6 +63,23 @@ Result<Inherited> inherit_acl(std::string_view default_acl, std::uint32_t mode) 
   return result;
 }
 
+std::uint32_t mode_without_acl(std::string_view acl, std::uint32_t mode) {
+  const auto entries = parse(acl);
+  if (!entries) return mode & ~077u;
+  std::uint32_t mask = 7, group = 7, other = mode & 7;
+  for (const AclEntry& entry : *entries) {
+    if (entry.tag == kMask) mask = entry.perm;
+  }
+  for (const AclEntry& entry : *entries) {
+    if (entry.tag == kGroupObj) group &= entry.perm & mask;
+    if (entry.tag != kUser && entry.tag != kGroup) continue;
+    // Who is named is one of the group, or of the others, from now on.
+    group &= entry.perm & mask;
+    other &= entry.perm & mask;
+  }
+  return (mode & ~077u) | ((mode >> 3 & group) << 3) | other;
+}
+
 Result<std::string> map_acl_ids(std::string_view acl, const MapId& user, const MapId& group) {
   std::vector<AclEntry> entries = TRY(parse(acl));
   for (AclEntry& entry : entries) {

@@ -23,6 +23,9 @@ struct Inherited {
 // What an object created with `mode` in a directory with this default ACL gets (acl(5), "Object creation").
 Result<Inherited> inherit_acl(std::string_view default_acl, std::uint32_t mode);
 
+// What remains of `mode` where an access ACL cannot be kept: for nobody more than the ACL gave them.
+std::uint32_t mode_without_acl(std::string_view acl, std::uint32_t mode);
+
 // The same ACL with every user id and group id replaced. A function that returns nothing: EINVAL.
 using MapId = std::function<std::optional<std::uint32_t>(std::uint32_t)>;
 Result<std::string> map_acl_ids(std::string_view acl, const MapId& user, const MapId& group);

@@ -93,8 +93,7 @@ Result<fuse::AttrReply> Overlay::setattr(const fuse::Caller&, fuse::NodeId id, c
   if (more || times) {
     TRY(copy_up(node, {.metadata_only = !change.size, .truncate_to = change.size, .keep = &copy}));
   }
-  ReadLock tree(tree_mutex_);
-  CurrentLock<WriteLock> lock(nodes_, node);
+  const ChangeLock lock(*this, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   if (change.size && copy) {

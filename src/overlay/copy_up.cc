@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/scope.h"
+#include "overlay/acl.h"
 #include "overlay/overlay.h"
 #include "overlay/xattr_names.h"
 
@@ -82,6 +83,8 @@ Status Overlay::copy_data(sys::FdRef from, sys::FdRef to, std::uint64_t size) {
 Status Overlay::copy_attributes(const Layer& source, sys::FdRef from_dir, const char* from_name, sys::FdRef to_dir,
                                 const char* to_name, const sys::Statx& st) {
   bool override = !upper_->override_name.empty();
+  sys::Statx shown_as = st;
+  const auto without_acl = [&](std::string_view acl) { shown_as.mode = mode_without_acl(acl, st.mode); };
   if (!override) {
     auto owned = sys::chown(to_dir, to_name, st.uid, st.gid);
     if (!owned && !options_.any_owner && !(uids_.squashes() || gids_.squashes())) {
@@ -101,15 +104,19 @@ Status Overlay::copy_attributes(const Layer& source, sys::FdRef from_dir, const 
       auto value = sys::getxattr(from_dir, from_name, std::string(name).c_str());
       if (!attribute || !value) return;
       auto set = sys::setxattr(to_dir, to_name, attribute->c_str(), *value);
-      if (!set && !worth_skipping(name, set.error())) status = set;
+      if (set) return;
+      if (!worth_skipping(name, set.error())) status = set;
+      if (name == kAccessAcl) without_acl(*value);
     });
     if (!status) return status;
+  } else if (source.has_xattrs && !st.is_symlink()) {
+    if (const auto acl = sys::getxattr(from_dir, from_name, kAccessAcl)) without_acl(*acl);
   }
   if (override) {
-    TRY(sys::setxattr(to_dir, to_name, upper_->override_name.c_str(), format_override(st)));
+    TRY(sys::setxattr(to_dir, to_name, upper_->override_name.c_str(), format_override(shown_as)));
   } else if (!st.is_symlink()) {
     // After the owner (chown clears setuid) and the ACL (which has its own idea of the group bits).
-    TRY(sys::chmod(to_dir, to_name, st.mode & 07777));
+    TRY(sys::chmod(to_dir, to_name, shown_as.mode & 07777));
   }
   return sys::utimens(to_dir, to_name, st.atime, st.mtime);
 }
@@ -210,6 +217,17 @@ Status Overlay::copy_up(NodeRef& ref, const CopyUp& how) {
   }
 }
 
+Overlay::ChangeLock::ChangeLock(Overlay& overlay, NodeRef& node) {
+  for (;;) {
+    tree_.emplace(overlay.tree_mutex_);
+    node_.emplace(overlay.nodes_, node);
+    if (!node->file || !node->file->completing) return;
+    node_.reset();
+    tree_.reset();
+    const Copying wait(overlay, *node);
+  }
+}
+
 Status Overlay::copy_up_alone(NodeRef& ref, const CopyUp& how) {
   fuse::NodeId known_as = ref->node_id();
   Node& node = *ref;
@@ -256,6 +274,7 @@ Status Overlay::copy_up_file(NodeRef& ref, const CopyUp& how) {
     from = TRY(place_of(node));
     st = TRY(stat_at(*from.in, from.fd(), from.name));
     if (!st.is_regular()) return fail(ESTALE);
+    if (is_protected(*from.in, st)) return fail(EPERM);
     metadata_only = how.metadata_only && options_.metacopy && marks_work_ && st.size > 0 &&
                     !node.nameless.load(std::memory_order_acquire);
     std::uint64_t wanted = how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size;
@@ -384,7 +403,7 @@ void Overlay::became_upper(Node& node, sys::FdRef copy, const std::string& index
     if (!node.file) node.file = std::make_unique<FileState>();
     node.file->work_name = indexed;
     if (!std::exchange(node.file->nlink_known, true)) node.file->lower_nlink = static_cast<std::int32_t>(lower.nlink);
-    if (st) nodes_.register_inode(node, st->dev, st->ino);
+    if (st) nodes_.register_inode(node, {.device = st->dev, .ino = st->ino, .layer = 0});
     if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
     MutexLock links(link_mutex_);
     indexed_.push_back(node.node_id());
@@ -398,6 +417,7 @@ Status Overlay::copy_up_special(Node& node) {
   Place from = TRY(place_of(node));
   sys::Statx st = TRY(stat_at(*from.in, from.fd(), from.name));
   if (node.is_dir() != st.is_dir() || st.is_regular()) return fail(ESTALE);
+  if (is_protected(*from.in, st)) return fail(EPERM);
   std::string temporary = work_name("copy");
   const char* name = temporary.c_str();
   bool as_file = !upper_->override_name.empty() && !st.is_dir();
@@ -438,24 +458,36 @@ Status Overlay::copy_up_special(Node& node) {
 }
 
 // The data of a metacopy file follows. Until the mark is gone the data below counts, so a crash on the way changes
-// nothing, and readers meanwhile read below.
+// nothing, and readers meanwhile read below. Who changes its metadata waits (ChangeLock): what the copying does to them
+// is put back.
 Status Overlay::complete_data(Node& node, const CopyUp& how) {
   sys::Statx st;
   sys::UniqueFd from, to;
   {
     ReadLock tree(tree_mutex_);
-    ReadLock lock(node.mutex);
+    WriteLock lock(node.mutex);
     Place place = TRY(place_of(node));
     st = TRY(sys::statx(place.fd(), place.name));
     from = TRY(open_place(TRY(data_place_of(node)), O_RDONLY));
     to = TRY(open_place(place, O_RDWR));
+    node.file->completing = true;
   }
+  const auto completed = on_exit([&] {
+    WriteLock lock(node.mutex);
+    node.file->completing = false;
+  });
   // Writing takes capabilities and, from some daemons, setuid bits; nobody asked for that.
   auto capability = sys::getxattr(to, "", "security.capability");
-  TRY(copy_data(from, to, how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size));
+  const Status copied = copy_data(from, to, how.truncate_to ? std::min(st.size, *how.truncate_to) : st.size);
+  if (!copied) {
+    // As it was: its size, and no data.
+    ignore(sys::truncate(to, 0));
+    ignore(sys::truncate(to, st.size));
+  }
   if (capability) ignore(sys::setxattr(to, "", "security.capability", *capability));
   if (auto now = sys::statx(to, ""); now && now->mode != st.mode) ignore(sys::chmod(to, "", st.mode & 07777));
   ignore(sys::utimens(to, "", st.atime, st.mtime));
+  TRY(copied);
   if (syncs()) TRY(sys::fsync(to));
   ReadLock tree(tree_mutex_);
   {

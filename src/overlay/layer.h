@@ -91,6 +91,8 @@ constexpr std::uint8_t dirent_type(mode_t mode) { return static_cast<std::uint8_
 inline bool is_dot_wh(std::string_view name) { return name.starts_with(kWhPrefix); }
 // Whether it is worth to look at the marks: a whiteout in xattr form is an empty file.
 inline bool may_be_xattr_whiteout(const sys::Statx& st) { return st.is_regular() && st.size == 0; }
+// Immutable or append-only, see chattr(1): its copy could be neither. Other file systems (EROFS) say so of everything.
+inline bool is_protected(const Layer& layer, const sys::Statx& st) { return layer.local && st.protected_by_flag; }
 inline bool is_device_whiteout(const sys::Statx& st) { return S_ISCHR(st.mode) && st.rdev == 0; }
 
 }  // namespace vellum::overlay

@@ -300,7 +300,7 @@ Result<fuse::Entry> Overlay::link(const fuse::Caller&, fuse::NodeId id, fuse::No
     MutexLock links(link_mutex_);
     nodes_.add_alias(*node, *parent, new_name);
   }
-  nodes_.register_inode(*node, st.dev, st.ino);
+  nodes_.register_inode(*node, {.device = st.dev, .ino = st.ino, .layer = 0});
   if (node->file->nlink_known) ++node->file->lower_nlink;
   return make_entry(*node, st);
 }

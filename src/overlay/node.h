@@ -47,6 +47,18 @@ struct DirState {
   bool upper_impure = false;
 };
 
+// An inode, as one layer shows it. Layers may share inodes (hard links between them): those are separate files here.
+struct InodeKey {
+  dev_t device = 0;
+  std::uint64_t ino = 0;
+  LayerIndex layer = 0;
+  friend bool operator==(const InodeKey&, const InodeKey&) = default;
+  template <class H>
+  friend H AbslHashValue(H state, const InodeKey& key) {
+    return H::combine(std::move(state), key.device, key.ino, key.layer);
+  }
+};
+
 // A further name of a node; the parent is pinned.
 struct Alias {
   Node* parent = nullptr;
@@ -61,11 +73,12 @@ struct FileState {
   bool nlink_known = false;      // lower_nlink stands instead of the real count
   std::vector<Alias> aliases;    // names beyond the first; guarded by the NodeTable
   // Under which the NodeTable knows it, because it has several links; guarded by the NodeTable.
-  std::vector<std::pair<dev_t, std::uint64_t>> inodes;
+  std::vector<InodeKey> inodes;
   // A metacopy file in upper or in `layer`: where its data is.
   bool metacopy = false;
   LayerIndex data_layer = 0;
   std::string data_path;
+  bool completing = false;  // somebody is copying the data into it
 };
 
 struct Node {

@@ -223,19 +223,18 @@ void NodeTable::move(Node& node, Node& parent, std::string_view name, Node& new_
   unref(old_parent);
 }
 
-NodeRef NodeTable::find_inode(dev_t device, std::uint64_t ino) {
+NodeRef NodeTable::find_inode(const InodeKey& inode) {
   MutexLock lock(alias_mutex_);
-  auto found = inodes_.find({device, ino});
+  auto found = inodes_.find(inode);
   if (found != inodes_.end() && try_ref(*found->second)) return NodeRef(this, found->second);
   return {};
 }
 
-void NodeTable::register_inode(Node& node, dev_t device, std::uint64_t ino) {
+void NodeTable::register_inode(Node& node, const InodeKey& inode) {
   MutexLock lock(alias_mutex_);
-  auto key = std::make_pair(device, ino);
-  inodes_[key] = &node;
+  inodes_[inode] = &node;
   auto& known = node.file->inodes;
-  if (std::find(known.begin(), known.end(), key) == known.end()) known.push_back(key);
+  if (std::find(known.begin(), known.end(), inode) == known.end()) known.push_back(inode);
 }
 
 void NodeTable::unregister_inode(Node& node) {

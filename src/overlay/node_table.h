@@ -1,5 +1,4 @@
-// The only owner of nodes. Finds them by NodeId, by (parent, name), and, for files with several links, by
-// (device, ino).
+// The only owner of nodes. Finds them by NodeId, by (parent, name), and, for files with several links, by inode.
 //
 // Slots live in chunks that are never freed while the table lives; a NodeId is slot (28 bits) and generation (20 bits),
 // so a stale or invented one is ESTALE, never another node and never a crash. NodeRef pins a node. Threads: safe.
@@ -78,8 +77,8 @@ class NodeTable {
   // Moves the binding (parent, name) of `node` to (new_parent, new_name), which is free.
   void move(Node& node, Node& parent, std::string_view name, Node& new_parent, std::string_view new_name);
   // Files with several links. find_inode() pins what it finds.
-  NodeRef find_inode(dev_t device, std::uint64_t ino);
-  void register_inode(Node& node, dev_t device, std::uint64_t ino);
+  NodeRef find_inode(const InodeKey& inode);
+  void register_inode(Node& node, const InodeKey& inode);
   void unregister_inode(Node& node);
 
   // The kernel's count.
@@ -145,7 +144,7 @@ class NodeTable {
   Mutex alias_mutex_;
   std::atomic<std::size_t> alias_count_{0};
   absl::flat_hash_map<std::pair<const Node*, std::string>, Node*> alias_names_ VELLUM_GUARDED_BY(alias_mutex_);
-  absl::flat_hash_map<std::pair<dev_t, std::uint64_t>, Node*> inodes_ VELLUM_GUARDED_BY(alias_mutex_);
+  absl::flat_hash_map<InodeKey, Node*> inodes_ VELLUM_GUARDED_BY(alias_mutex_);
   std::atomic<std::uint64_t> live_{0};
 };
 

@@ -201,6 +201,15 @@ class Overlay : public fuse::Filesystem {
    private:
     std::optional<Lock> lock_;
   };
+  // To change metadata: the tree, shared, and the node as it is now, exclusively, while nobody copies data into it.
+  class ChangeLock {
+   public:
+    ChangeLock(Overlay& overlay, NodeRef& node);
+
+   private:
+    std::optional<ReadLock> tree_;
+    std::optional<CurrentLock<WriteLock>> node_;
+  };
   // How long the kernel may believe attributes of `node` that it asked for under the id `asked`.
   fuse::Timeout attr_valid(const Node& node, fuse::NodeId asked) const;
 
@@ -316,7 +325,7 @@ class Overlay : public fuse::Filesystem {
   // Opens the object of a node about to lose its last name, so that those who still refer to it go on.
   DirFd keep_fd(Node& node);
   void drop_idle_fd(Node& node);
-  void count_links(Node& node);
+  Status count_links(Node& node);
   void lose_name(Node& node, Node& parent, std::string_view name, DirFd kept);
   Status remove_name(Node& parent, std::string_view name, Node& node);
   void clear_emptied_dir(Node& dir);

@@ -55,16 +55,20 @@ void Overlay::lose_name(Node& node, Node& parent, std::string_view name, DirFd k
   names_changed(parent);
 }
 
-// Before a lower file with several links loses a name: its count is ours to keep from now on, for as long as the
-// mount lives, since the layer's own never changes.
-void Overlay::count_links(Node& node) {
-  if (node.is_dir() || node.in_upper.load(std::memory_order_acquire) || (node.file && node.file->nlink_known)) return;
-  auto st = stat_of(node);
-  if (!st || st->nlink <= 1) return;
+// Before a lower file loses a name: if it has several, its count is ours to keep from now on, for as long as the mount
+// lives, since the layer's own never changes. EPERM: its layer would not let go of it.
+Status Overlay::count_links(Node& node) {
+  if (node.is_dir() || node.in_upper.load(std::memory_order_acquire) || (node.file && node.file->nlink_known))
+    return {};
+  const auto place = place_of(node);
+  const auto st = place ? stat_at(*place->in, place->fd(), place->name) : Result<sys::Statx>(fail(place.error()));
+  if (st && is_protected(*place->in, *st)) return fail(EPERM);
+  if (!st || st->nlink <= 1) return {};
   if (!node.file) node.file = std::make_unique<FileState>();
   node.file->nlink_known = true;
   node.file->lower_nlink = static_cast<std::int32_t>(st->nlink);
   if (!std::exchange(node.pinned, true)) node.refs.fetch_add(1, std::memory_order_relaxed);
+  return {};
 }
 
 // Takes the name of a non-directory out of the merged tree.
@@ -98,7 +102,7 @@ Status Overlay::unlink(const fuse::Caller&, fuse::NodeId parent_id, std::string_
   if (!node) return fail(ENOENT);
   if (node->is_dir()) return fail(EISDIR);
   WriteLock lock(node->mutex);
-  count_links(*node);
+  TRY(count_links(*node));
   DirFd kept = keep_fd(*node);
   TRY(remove_name(*parent, name, *node));
   lose_name(*node, *parent, name, std::move(kept));

@@ -119,8 +119,8 @@ Status Overlay::move_physically(const Node& source, const Side& from, const Side
   if (whiteout) whiteouts_.fetch_add(1, std::memory_order_relaxed);
 
   if (over_whiteout) {
-    // Trade places: the whiteout lands where one may be wanted.
-    if (whiteout && style_ == WhiteoutStyle::kXattr) {
+    // Trade places: the whiteout lands where one may be wanted. It may be of an earlier mount with another style.
+    if (whiteout && !is_device_whiteout(*target)) {
       TRY(prepare_xattr_whiteouts(*from.upper));
       from.parent->dir->upper_xattr_whiteouts = true;
     }
@@ -159,7 +159,7 @@ Status Overlay::replace_locked(Node& source, const Side& from, const Side& to, b
   bool whiteout = TRY(lower_has(*from.parent, from.name));
   DirFd kept;
   if (target) {
-    count_links(*target);
+    TRY(count_links(*target));
     kept = keep_fd(*target);
   }
   if (source.is_dir()) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "overlay/acl.h"
 #include "overlay/overlay.h"
 #include "overlay/xattr_names.h"
 #include "sys/capabilities.h"
@@ -53,6 +54,13 @@ bool lies_within(sys::FdRef inner, sys::FdRef outer) {
     fd = held;
     at = above;
   }
+}
+
+// Whether something can be done at all, or could, were there room. What a layer looks like must not depend on how full
+// the disk was at the start.
+template <class Outcome>
+bool possible(const Outcome& tried) {
+  return tried || tried.error() == ENOSPC || tried.error() == EDQUOT;
 }
 
 }  // namespace
@@ -163,15 +171,18 @@ std::expected<void, std::string> Overlay::open_work_dir() {
   auto work = sys::openat(*work_root_, "work", O_RDONLY | O_DIRECTORY);
   if (!work) return bad("workdir", options_.work_dir, work.error().message());
   work_ = std::make_shared<const sys::UniqueFd>(std::move(*work));
+  // What is made in it must not inherit from it, nor be seen there.
+  for (const char* acl : {kDefaultAcl, kAccessAcl}) ignore(sys::removexattr(*work_, "", acl));
+  ignore(sys::chmod(*work_, "", 0700));
   if (sys::open_beneath(*work_, "incompat/volatile", O_PATH)) {
     return bad("workdir", options_.work_dir,
                "a volatile mount was not ended cleanly, so upper may be incomplete; remove work/incompat/volatile in "
                "it to use upper all the same");
   }
   clean_work_dir();
-  // Not writable is found out here, by the first thing we write.
+  // Not writable is found out here, by the first thing we write. A full disk can be cleaned up by way of the mount.
   auto probe = sys::openat(*work_, "#probe", O_CREAT | O_WRONLY | O_TRUNC, 0600);
-  if (!probe) return bad("workdir", options_.work_dir, probe.error().message());
+  if (!possible(probe)) return bad("workdir", options_.work_dir, probe.error().message());
   ignore(sys::unlink(*work_, "#probe"));
   if (volatile_) {
     ignore(sys::mkdir(*work_, "incompat", 0700));
@@ -196,18 +207,18 @@ void Overlay::probe_upper() {
   auto can_mark = [&](bool trusted) {
     mark_names_ = MarkNames(trusted);
     std::string name = mark_names_("vellum.probe");
-    if (!sys::mkdir(*work_, "#probe", 0700)) return false;
-    bool works = sys::setxattr(*work_, "#probe", name.c_str(), "y").has_value() &&
-                 sys::getxattr(*work_, "#probe", name.c_str()).has_value();
-    ignore(sys::rmdir(*work_, "#probe"));
+    const auto set = sys::setxattr(*work_, "", name.c_str(), "y");
+    const bool works = set ? sys::getxattr(*work_, "", name.c_str()).has_value() : possible(set);
+    ignore(sys::removexattr(*work_, "", name.c_str()));
     return works;
   };
   bool trusted = privileges.sys_admin && !options_.user_xattr;
   marks_work_ = upper_->has_xattrs && ((trusted && can_mark(true)) || can_mark(false));
 
-  can_tmpfile_ = false;
-  if (auto file = sys::openat(*work_, ".", O_TMPFILE | O_RDWR, 0600)) {
-    can_tmpfile_ = sys::link_fd(*file, *work_, "#probe").has_value();
+  const auto file = sys::openat(*work_, ".", O_TMPFILE | O_RDWR, 0600);
+  can_tmpfile_ = possible(file);
+  if (file) {
+    can_tmpfile_ = possible(sys::link_fd(*file, *work_, "#probe"));
     ignore(sys::unlink(*work_, "#probe"));
   }
 
@@ -217,17 +228,18 @@ void Overlay::probe_upper() {
     ignore(sys::pwrite(*a, std::as_bytes(std::span(page)), 0));
     can_clone_ = sys::clone_file(*a, *b).has_value();
   }
+  ignore(sys::unlink(*work_, "#probe"));
   ignore(sys::unlink(*work_, "#probe2"));
 
   // A device whiteout is of use only if rename can leave one behind in the same step.
-  bool devices = sys::rename(*work_, "#probe", *work_, "#probe2", RENAME_WHITEOUT).has_value();
-  ignore(sys::unlink(*work_, "#probe"));
-  ignore(sys::unlink(*work_, "#probe2"));
-  if (devices) {
-    devices = sys::mknod(*work_, "#probe", S_IFCHR, makedev(0, 0)).has_value();
+  const auto device = sys::mknod(*work_, "#probe", S_IFCHR, makedev(0, 0));
+  bool devices = possible(device);
+  if (device) {
+    devices = possible(sys::rename(*work_, "#probe", *work_, "#probe2", RENAME_WHITEOUT));
     ignore(sys::unlink(*work_, "#probe"));
+    ignore(sys::unlink(*work_, "#probe2"));
   }
-  bool dot_wh = make_file(".wh.#probe").has_value();
+  bool dot_wh = possible(make_file(".wh.#probe"));
   ignore(sys::unlink(*work_, ".wh.#probe"));
   style_ = options_.whiteouts;
   if (style_ == WhiteoutStyle::kAuto || (style_ == WhiteoutStyle::kDevice && !devices)) {

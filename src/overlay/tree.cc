@@ -448,15 +448,17 @@ Result<NodeRef> Overlay::make_node(Node& parent, std::string_view name, Found fo
   }
   if (found.st.nlink <= 1) return nodes_.insert(std::move(node), parent, name);
 
-  // One inode, one node, whatever the name it is found by.
+  // One inode of a layer, one node, whatever the name it is found by.
+  const InodeKey inode{
+      .device = found.st.dev, .ino = found.st.ino, .layer = found.in_upper ? LayerIndex{0} : found.layer};
   NodeRef known;
   {
     MutexLock links(link_mutex_);
     if (NodeRef here = nodes_.find(parent, name)) return here;
-    known = nodes_.find_inode(found.st.dev, found.st.ino);
+    known = nodes_.find_inode(inode);
     if (!known) {
       if (!node->file) node->file = std::make_unique<FileState>();
-      nodes_.register_inode(*node, found.st.dev, found.st.ino);
+      nodes_.register_inode(*node, inode);
       return nodes_.insert(std::move(node), parent, name);
     }
   }

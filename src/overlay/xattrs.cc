@@ -31,7 +31,10 @@ Result<std::string> Overlay::getxattr(const fuse::Caller&, fuse::NodeId id, std:
   Place place = TRY(place_of(*node));
   auto disk = attribute_on_disk(*place.in, name);
   if (!disk) return fail(disk.error() == EPERM ? ENODATA : disk.error().value());
-  std::string value = TRY(sys::getxattr(place.fd(), place.name, disk->c_str()));
+  auto got = sys::getxattr(place.fd(), place.name, disk->c_str());
+  // A layer without ACLs has none: the kernel takes any other error for the answer to whether somebody may enter.
+  if (!got) return fail(got.error() == EOPNOTSUPP && is_acl_xattr(name) ? Errno(ENODATA) : got.error());
+  std::string& value = *got;
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) return map_acl(value, false);
   return value;
 }
@@ -64,8 +67,7 @@ Status Overlay::setxattr(const fuse::Caller&, fuse::NodeId id, std::string_view 
   std::string bytes(reinterpret_cast<const char*>(value.data()), value.size());
   if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) bytes = TRY(map_acl(bytes, true));
   TRY(copy_up(node, {.metadata_only = true, .truncate_to = {}}));
-  ReadLock tree(tree_mutex_);
-  CurrentLock<WriteLock> lock(nodes_, node);
+  const ChangeLock lock(*this, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   int how = (flags.create ? XATTR_CREATE : 0) | (flags.replace ? XATTR_REPLACE : 0);
@@ -95,8 +97,7 @@ Status Overlay::removexattr(const fuse::Caller&, fuse::NodeId id, std::string_vi
     if (!is_acl_xattr(name)) TRY(sys::getxattr(place.fd(), place.name, here.c_str()));
   }
   TRY(copy_up(node, {.metadata_only = true, .truncate_to = {}}));
-  ReadLock tree(tree_mutex_);
-  CurrentLock<WriteLock> lock(nodes_, node);
+  const ChangeLock lock(*this, node);
   Place place = TRY(place_of(*node));
   if (!is_upper(place.layer)) return fail(ESTALE);
   changed_through(id, *node);

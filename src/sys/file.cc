@@ -62,7 +62,8 @@ Result<Statx> do_statx(int dir, const char* name, int flags) {
                .ctime = to_timespec(raw.stx_ctime),
                .btime = to_timespec(raw.stx_btime),
                .has_btime = (raw.stx_mask & STATX_BTIME) != 0,
-               .mount = (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0};
+               .mount = (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0,
+               .protected_by_flag = (raw.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0};
 }
 
 // "/proc/self/fd/N": the way to an object behind an O_PATH fd for calls that have no AT_EMPTY_PATH.

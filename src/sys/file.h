@@ -28,7 +28,8 @@ struct Statx {
   dev_t dev = 0, rdev = 0;
   timespec atime{}, mtime{}, ctime{}, btime{};
   bool has_btime = false;
-  std::uint64_t mount = 0;  // its number; 0: not known
+  std::uint64_t mount = 0;         // its number; 0: not known
+  bool protected_by_flag = false;  // immutable or append-only, see chattr(1)
 
   bool is_dir() const { return S_ISDIR(mode); }
   bool is_regular() const { return S_ISREG(mode); }

@@ -42,6 +42,36 @@ TEST(Acl, OfALowerFileIsEnforced) {
   EXPECT_EQ(as_ids(8, 8, [&] { return open_errno(fs / "f", O_RDONLY); }), 0);
 }
 
+TEST(Acl, OfWorkdirIsNobodys) {
+  NOT_ON(kVellumUser, kHeldByOneUid);
+  NOT_ON(kPeer, "the peer lets it through");
+  OverlayFixture fs({.lower = {{"d", Dir{0755}}, {"d/old", File{"x", 0600}}, {"d/s", Dir{0700}}}});
+  fs.unmount();
+  for (const std::string& dir : {fs.work(), fs.work() + "/work"})
+    EXPECT_EQ(run("setfacl -m u:7:rwx -d -m u:7:rwx '" + dir + "'").output, "");
+  fs.mount();
+  EXPECT_OK(append_file(fs / "d/old", "+"));
+  EXPECT_OK(::chmod((fs / "d/old").c_str(), 0640));
+  EXPECT_OK(::chmod((fs / "d/s").c_str(), 0750));
+  EXPECT_OK(create_file(fs / "d/s/new", "n"));
+  for (const char* name : {"d/old", "d/s", "d/s/new"}) {
+    EXPECT_EQ(list_xattrs(fs / name), (Names{})) << name;
+    EXPECT_EQ(as_ids(7, 7, [&] { return open_errno(fs / name, O_RDONLY); }), EACCES) << name;
+  }
+}
+
+TEST(Acl, ThatUpperCannotHoldGivesNobodyMore) {
+  NOT_ON(kUnprivileged, "needs layers of several owners");
+  NOT_ON(kAnyKernel, "kernel overlayfs keeps the mask as the group's rights, or refuses to copy");
+  NOT_ON(kPeer, "the peer keeps the mask as the group's rights");
+  OverlayFixture fs({.lower = {{"f", File{"x", 0604, {}, 5, 7}}}, .upper_on = Store::kRamfs});
+  fs.unmount();
+  EXPECT_OK(set_acl(fs.lower("f"), "u::rw-,u:8:rw-,u:9:---,g::---,m::rw-,o::r--"));
+  fs.mount();
+  EXPECT_OK(append_file(fs / "f", "+"));
+  EXPECT_EQ(octal(mode_of(fs / "f")), "0600");
+}
+
 TEST(Acl, ChmodChangesTheMask) {
   OverlayFixture fs({.lower = {{"f", File{"x"}}}});
   EXPECT_OK(set_acl(fs / "f", "u::rw-,u:7:rw-,g::r--,m::rw-,o::r--"));

@@ -326,6 +326,107 @@ TEST(CopyUp, HardLinkedLowerFileWrittenThroughBothNames) {
   EXPECT_EQ(read_file(fs / "b"), "012");
 }
 
+// Takes the room of the file system that `dir` is on, but for `left` bytes. The file that has it; to be unlinked.
+std::string fill_store(const std::string& dir, std::size_t left) {
+  const std::string path = dir + "/filler";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  EXPECT_GE(fd, 0);
+  off_t at = 0;
+  for (off_t step = 64 << 20; step >= 4096; step /= 2) {
+    while (::fallocate(fd, 0, at, step) == 0) at += step;
+  }
+  EXPECT_EQ(::ftruncate(fd, std::max<off_t>(at - static_cast<off_t>(left), 0)), 0);
+  ::close(fd);
+  return path;
+}
+
+TEST(CopyUp, AFullDiskAtTheStartChangesNoFormat) {
+  NOT_ON(kAnyKernel, "kernel overlayfs refuses the mount");
+  NOT_ON(kPeer, "the peer fails otherwise");
+  OverlayFixture fs({.lower = {{"d/old", File{}}, {"gone", File{}}}, .upper_on = Store::kExt4});
+  fs.unmount();
+  const std::string filler = fill_store(fs.work(), 0);
+  fs.mount();
+  EXPECT_OK(::unlink(filler.c_str()));
+  EXPECT_OK(::unlink((fs / "gone").c_str()));
+  EXPECT_EQ(run("rm -r '" + (fs / "d") + "'").output, "");
+  EXPECT_OK(::mkdir((fs / "d").c_str(), 0755));
+  EXPECT_EQ(names_in(fs.upper("d")), (Names{}));
+  EXPECT_EQ(names_in(fs.upper()), (Names{"d", "gone"}));
+  EXPECT_EQ(names_in(fs / "d"), (Names{}));
+}
+
+// As ostree checkouts, cp -al and deduplicators leave them: a name in each of two layers, and one inode.
+TEST(CopyUp, HardLinksBetweenLayersAreFilesOfTheirOwn) {
+  NOT_ON(kPeer, "the peer takes them for one file");
+  OverlayFixture fs({.lowers = {{{"a", File{"1"}}}, {{"y", File{"2"}}, {"z", File{"3"}}}}});
+  fs.unmount();
+  ASSERT_OK(::link(fs.lower("a", 0).c_str(), fs.lower("b", 1).c_str()));
+  ASSERT_OK(::link(fs.lower("y", 1).c_str(), fs.upper("x").c_str()));
+  ASSERT_OK(::link(fs.lower("z", 1).c_str(), fs.upper("w").c_str()));
+  fs.mount();
+  for (const char* name : {"a", "b", "y", "x", "w", "z"}) EXPECT_EQ(run("cat '" + (fs / name) + "'").status, 0) << name;
+  EXPECT_OK(::unlink((fs / "a").c_str()));
+  EXPECT_EQ(read_file(fs / "b"), "1");
+  EXPECT_OK(append_file(fs / "b", "+"));
+  EXPECT_EQ(read_file(fs / "b"), "1+");
+  // In upper: written where it is, whichever name was seen first. In lower: never.
+  EXPECT_OK(append_file(fs / "x", "+"));
+  EXPECT_OK(append_file(fs / "z", "+"));
+  fs.unmount();
+  EXPECT_EQ(read_file(fs.upper("x")), "2+");
+  EXPECT_EQ(read_file(fs.upper("z")), "3+");
+  EXPECT_EQ(read_file(fs.upper("w")), "3");
+  EXPECT_EQ(read_file(fs.lower("z", 1)), "3");
+  EXPECT_FALSE(exists(fs.upper("y")));
+  fs.mount();
+}
+
+TEST(CopyUp, DataOfAMetacopyFileThatDoesNotFitChangesNothing) {
+  NOT_ON(kVellumUser, "a plain user cannot fill the store");
+  NOT_ON(kAnyKernel, "kernel overlayfs loses the time, and has no metacopy in user namespaces");
+  NOT_ON(kPeer, "the peer has no metacopy");
+  const std::string content(8 << 20, 'x');
+  OverlayFixture fs({.lower = {{"f", File{content, 0755}}}, .options = "metacopy=on", .upper_on = Store::kExt4});
+  EXPECT_OK(::chmod((fs / "f").c_str(), 0750));
+  EXPECT_OK(set_times(fs / "f", {1, 2}));
+  const std::string filler = fill_store(fs.work(), 1 << 20);
+  EXPECT_EQ(open_errno(fs / "f", O_RDWR), ENOSPC);
+  EXPECT_EQ(lstat_of(fs / "f").st_size, static_cast<off_t>(content.size()));
+  EXPECT_ERRNO(::truncate((fs / "f").c_str(), 6 << 20), ENOSPC);
+  EXPECT_OK(::unlink(filler.c_str()));
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(lstat_of(fs / "f").st_size, static_cast<off_t>(content.size()));
+    EXPECT_EQ(lstat_of(fs / "f").st_mtim.tv_sec, 2);
+    EXPECT_EQ(octal(mode_of(fs / "f")), "0750");
+    EXPECT_EQ(read_file(fs / "f") == content, true);
+    fs.remount();
+  }
+}
+
+TEST(CopyUp, ProtectedLowerFilesStay) {
+  NOT_ON(kUnprivileged, "chattr is root's");
+  for (const char flag : {'i', 'a'}) {
+    OverlayFixture fs({.lower = {{"f", File{"old"}}, {"g", File{}}, {"d/x", File{}}}, .lower_on = Store::kExt4});
+    fs.unmount();
+    const auto set = [&](char sign) {
+      EXPECT_EQ(run(std::string("chattr ") + sign + flag + " " + fs.lower("f") + " " + fs.lower("d")).output, "");
+    };
+    set('+');
+    fs.mount();
+    EXPECT_EQ(open_errno(fs / "f", O_RDWR), EPERM);
+    EXPECT_ERRNO(::chmod((fs / "f").c_str(), 0600), EPERM);
+    EXPECT_ERRNO(::unlink((fs / "f").c_str()), EPERM);
+    EXPECT_ERRNO(::rename((fs / "f").c_str(), (fs / "h").c_str()), EPERM);
+    EXPECT_ERRNO(::rename((fs / "g").c_str(), (fs / "f").c_str()), EPERM);
+    EXPECT_ERRNO(::unlink((fs / "d/x").c_str()), EPERM);
+    EXPECT_EQ(read_file(fs / "f"), "old");
+    fs.unmount();
+    set('-');
+    fs.mount();
+  }
+}
+
 TEST(CopyUp, Symlink) {
   OverlayFixture fs({.lower = {{"d/l", vellum::test::Symlink{"t/../x"}}}});
   auto before = lstat_of(fs / "d/l");

@@ -314,5 +314,24 @@ TEST(RenameSequence, SedInPlaceLeavesOneFileInUpper) {
   EXPECT_EQ(octal(mode_of(fs / "d/f")), "0640");
 }
 
+TEST(Rename, DirectoryOverAWhiteoutOfAnEarlierMountsStyle) {
+  NOT_ON(kAnyKernel, "kernel overlayfs takes it for an entry (ENOTEMPTY)");
+  NOT_ON(kPeer, "the peer reads no whiteouts that are attributes");
+  OverlayFixture fs({.lower = {{"p/d/x", File{}}, {"q/n", File{}}}, .upper = {{"q/n", File{}}}});
+  fs.unmount();
+  EXPECT_OK(set_xattr(fs.upper("q/n"), overlay_xattr("whiteout"), ""));
+  EXPECT_OK(set_xattr(fs.upper("q"), overlay_xattr("opaque"), "x"));
+  fs.mount();
+  EXPECT_FALSE(exists(fs / "q/n"));
+  EXPECT_EQ(run("rm -r '" + (fs / "p/d") + "'").output, "");
+  EXPECT_OK(::mkdir((fs / "p/d").c_str(), 0755));
+  EXPECT_OK(::rename((fs / "p/d").c_str(), (fs / "q/n").c_str()));
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(names_in(fs / "p"), (Names{}));
+    EXPECT_EQ(names_in(fs / "q"), (Names{"n"}));
+    fs.remount();
+  }
+}
+
 }  // namespace
 }  // namespace vellum::test

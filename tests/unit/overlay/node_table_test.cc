@@ -196,12 +196,13 @@ TEST(NodeTable, ANodeWithAliasesIsFreedWhole) {
     NodeRef dir = child(table, table.root(), "d", true);
     NodeRef a = child(table, table.root(), "a");
     table.add_alias(*a, *dir, "b");
-    table.register_inode(*a, 1, 99);
-    table.register_inode(*a, 1, 100);
-    EXPECT_EQ(table.find_inode(1, 99).get(), a.get());
-    EXPECT_FALSE(table.find_inode(2, 99));
+    table.register_inode(*a, {.device = 1, .ino = 99, .layer = 2});
+    table.register_inode(*a, {.device = 1, .ino = 100, .layer = 2});
+    EXPECT_EQ(table.find_inode({.device = 1, .ino = 99, .layer = 2}).get(), a.get());
+    EXPECT_FALSE(table.find_inode({.device = 2, .ino = 99, .layer = 2}));
+    EXPECT_FALSE(table.find_inode({.device = 1, .ino = 99, .layer = 1}));
   }
-  EXPECT_FALSE(table.find_inode(1, 99));
+  EXPECT_FALSE(table.find_inode({.device = 1, .ino = 99, .layer = 2}));
   EXPECT_EQ(table.live(), 1U);
 }
 
