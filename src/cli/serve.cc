@@ -10,6 +10,7 @@
 #include "fuse/channel.h"
 #include "fuse/stop_signals.h"
 #include "fuse/write_out.h"
+#include "sys/capabilities.h"
 #include "sys/file.h"
 #include "sys/process.h"
 #include "sys/uring_permit.h"
@@ -70,7 +71,10 @@ int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemo
                    sys::UringPermit::kSwitch);
     daemon.ready();
   };
-  fuse::Session session(filesystem, {.wishes = wishes, .ring_threads = what.ring_threads, .on_ready = ready});
+  fuse::Session session(filesystem,
+                        {.wishes = wishes, .ring_threads = what.ring_threads, .on_ready = ready, .on_thread = [] {
+                           ignore(sys::keep_to_quotas());
+                         }});
   serving = &session;
   if (what.on_session) what.on_session(session);
   std::jthread stopper;

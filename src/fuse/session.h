@@ -32,6 +32,8 @@ struct SessionOptions {
   unsigned ring_threads = 0;  // when requests come over io_uring; 0: two for each CPU
   // INIT was answered and this many workers exist: the mount is usable.
   std::function<void(unsigned workers)> on_ready = {};
+  // In each thread that serves, before its first request after INIT.
+  std::function<void()> on_thread = {};
 };
 
 class Worker;

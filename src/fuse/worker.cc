@@ -87,6 +87,7 @@ Status Worker::serve() {
   if (session_.options_.wishes.splice && channel_->device()) {
     lane_.emplace(channel_->device(), session_.agreement_.connection.max_write);
   }
+  if (session_.options_.on_thread) session_.options_.on_thread();
   Status status;
   while (!session_.stopping_.load()) {
     const auto more = serve_one();

@@ -503,31 +503,43 @@ Status Overlay::complete_data(Node& node, const CopyUp& how) {
   return {};
 }
 
-// The other names of a copied-up hard link lead to the copy through workdir while the mount lives. Before it ends
-// each name that is known gets its entry in upper.
+// The other names of a copied-up hard link lead to the copy through workdir while the mount lives. Before it ends, and
+// before an fsync of the file is answered, each name that is known gets its entry in upper. The tree is locked, shared.
+Status Overlay::settle_names(Node& node) {
+  std::vector<std::pair<NodeRef, std::string>> names;
+  {
+    ReadLock lock(node.mutex);
+    if (!node.file || node.file->work_name.empty()) return {};
+    names = nodes_.names_of(node);
+  }
+  Status all;
+  for (const auto& [parent, name] : names) {
+    const Status settled = [&]() -> Status {
+      TRY(ensure_upper_dir(*parent));
+      WriteLock parent_lock(parent->mutex);
+      WriteLock lock(node.mutex);
+      if (nodes_.find(*parent, name).get() != &node) return {};  // not its name any more
+      DirFd upper = TRY(dir_fd(*parent, 0));
+      sys::Statx before = TRY(sys::statx(*upper, ""));
+      TRY(make_physical(node, {.parent = parent.get(), .name = name, .upper = upper}));
+      return sys::utimens(*upper, "", before.atime, before.mtime);
+    }();
+    if (settled) continue;
+    log::warning("{}: a hard link keeps its old content: {}", name, settled.error().message());
+    all = settled;
+  }
+  return all;
+}
+
 void Overlay::settle_hard_links() {
   std::vector<fuse::NodeId> ids;
   {
     MutexLock links(link_mutex_);
     ids.swap(indexed_);
   }
+  ReadLock tree(tree_mutex_);
   for (fuse::NodeId id : ids) {
-    auto found = nodes_.get(id);
-    if (!found) continue;
-    Node& node = **found;
-    if (node.parent == nullptr || !node.file || node.file->work_name.empty()) continue;
-    std::vector<Alias> names = node.file->aliases;  // no other thread is left
-    names.push_back({.parent = node.parent, .name = std::string(node.name.view())});
-    for (const Alias& at : names) {
-      auto settled = [&]() -> Status {
-        TRY(ensure_upper_dir(*at.parent));
-        DirFd upper = TRY(dir_fd(*at.parent, 0));
-        sys::Statx before = TRY(sys::statx(*upper, ""));
-        TRY(make_physical(node, {.parent = at.parent, .name = at.name, .upper = upper}));
-        return sys::utimens(*upper, "", before.atime, before.mtime);
-      }();
-      if (!settled) log::warning("{}: a hard link keeps its old content: {}", at.name, settled.error().message());
-    }
+    if (auto node = nodes_.get(id)) ignore(settle_names(**node));
   }
 }
 

@@ -258,6 +258,10 @@ Status Overlay::fsync(const fuse::Caller&, fuse::NodeId, fuse::HandleId id, bool
   if (no_fsync_) return fail(ENOSYS);
   if (!syncs()) return {};
   std::shared_ptr<Handle> handle = TRY(handles_.get(id));
+  {
+    ReadLock tree(tree_mutex_);
+    TRY(settle_names(*handle->node));
+  }
   DirFd fd = TRY(readable_fd(*handle));
   return sys::fsync(*fd, data_only);
 }

@@ -150,6 +150,15 @@ bool NodeTable::has_alias(const Node& node) {
   return node.file && !node.file->aliases.empty();
 }
 
+std::vector<std::pair<NodeRef, std::string>> NodeTable::names_of(Node& node) {
+  std::vector<std::pair<NodeRef, std::string>> names;
+  if (node.parent != nullptr) names.emplace_back(pin(*node.parent), node.name.view());
+  MutexLock lock(alias_mutex_);
+  if (!node.file) return names;
+  for (const Alias& alias : node.file->aliases) names.emplace_back(pin(*alias.parent), alias.name);
+  return names;
+}
+
 // Takes (parent, name) out of the node's aliases; the pin on parent passes to the caller.
 bool NodeTable::take_alias(Node& node, const Node& parent, std::string_view name) {
   MutexLock lock(alias_mutex_);

@@ -69,6 +69,8 @@ class NodeTable {
   // A further name of a node that has one.
   void add_alias(Node& node, Node& parent, std::string_view name);
   bool has_alias(const Node& node);
+  // All its names, each with its directory pinned. The node is locked, shared.
+  std::vector<std::pair<NodeRef, std::string>> names_of(Node& node);
   // Forgets that (parent, name) leads to a node. If it was the node's primary name, an alias takes its place;
   // without one the node becomes nameless. Call with the node locked exclusively (or the tree).
   void erase(Node& node, Node& parent, std::string_view name);

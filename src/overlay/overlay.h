@@ -254,6 +254,7 @@ class Overlay : public fuse::Filesystem {
   Status copy_up_file(NodeRef& node, const CopyUp& how);
   Status complete_data(Node& node, const CopyUp& how);
   Status copy_up_tree(Node& dir);
+  Status settle_names(Node& node);
   void settle_hard_links();
   // The tree is locked (shared), no node is.
   Status ensure_upper_dir(Node& dir);

@@ -42,12 +42,19 @@ void Capabilities::keep_only(std::initializer_list<unsigned> these) {
 
 void Capabilities::raise_all() {
   for (auto& set : sets_) set.effective = set.permitted;
+  drop(CAP_SYS_RESOURCE);
 }
 
 Status Capabilities::apply() const {
   auto header = this_thread();
   if (::syscall(SYS_capset, &header, sets_) != 0) return fail_errno();
   return {};
+}
+
+Status keep_to_quotas() {
+  Capabilities rights = TRY(Capabilities::of_thread());
+  rights.drop(CAP_SYS_RESOURCE);
+  return rights.apply();
 }
 
 Privileges privileges() {

@@ -19,12 +19,16 @@ class Capabilities {
   bool effective(unsigned capability) const;
   void drop(unsigned capability);                         // from the effective set
   void keep_only(std::initializer_list<unsigned> these);  // effective: of these, what is permitted
-  void raise_all();                                       // effective: all that is permitted
+  void raise_all();                                       // effective: all that is permitted, but SYS_RESOURCE
   Status apply() const;
 
  private:
   __user_cap_data_struct sets_[_LINUX_CAPABILITY_U32S_3]{};
 };
+
+// The calling thread's writes count against the quotas of the files' owners, and leave the blocks that a file system
+// keeps for its administrator: without SYS_RESOURCE, as kernel overlayfs does it.
+Status keep_to_quotas();
 
 // The effective rights of this process that decide what an overlay may do.
 struct Privileges {

@@ -48,6 +48,38 @@ TEST(Robustness, RemovingManyHardLinksUsesUpNoDescriptors) {
   EXPECT_EQ(read_file(fs / "b/f7"), "x");
 }
 
+TEST(Robustness, AnFsyncHoldsUnderTheNameThatWasWrittenThrough) {
+  OverlayFixture fs({.lower = {{"a", File{"old"}}, {"d/b", HardLink{"a"}}}, .upper_on = Store::kExt4});
+  EXPECT_EQ(read_file(fs / "a"), "old");  // the file is known by its other name
+  {
+    Fd fd(fs / "d/b", O_WRONLY | O_TRUNC);
+    ASSERT_EQ(::write(fd, "precious", 8), 8);
+    ASSERT_OK(::fsync(fd));
+  }
+  // What a kill would leave.
+  EXPECT_EQ(read_file(fs.upper("d/b")), "precious");
+}
+
+// (Shows nothing where root itself has not got the capability, as in some sandboxes.)
+TEST(Robustness, NoServingThreadOverridesQuotas) {
+  NOT_ON(kAnyKernel, "there is no daemon");
+  NOT_ON(kPeer, "about our daemon");
+  constexpr unsigned long long kSysResource = 1ULL << 24;
+  OverlayFixture fs({.lower = {{"f", File{}}}});
+  for (int i = 0; i < 20; ++i) EXPECT_OK(create_file(fs / std::to_string(i), "x"));
+  const std::string tasks = "/proc/" + std::to_string(fs.daemon()) + "/task";
+  int serving = 0;
+  for (const std::string& task : names_in(tasks)) {
+    const std::string status = read_file(tasks + "/" + task + "/status");
+    if (!read_file(tasks + "/" + task + "/comm").starts_with("fuse")) continue;
+    ++serving;
+    const auto at = status.find("CapEff:");
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_EQ(std::stoull(status.substr(at + 8), nullptr, 16) & kSysResource, 0U) << task;
+  }
+  EXPECT_GT(serving, 0);
+}
+
 TEST(Robustness, AFailedDirectoryRenameBringsNothingBack) {
   NOT_ON(kAnyKernel, "redirects may be longer there");
   std::string deep = std::string(200, 'd') + "/" + std::string(100, 'e');
