@@ -20,7 +20,7 @@ struct MountOptions {
   std::string mountpoint = {};
   std::string subtype = {};          // the type shown is fuse.SUBTYPE; empty: fuse
   std::string source = {};           // the first column of /proc/mounts; empty: the subtype, or "fuse"
-  std::string selinux_context = {};  // the label of every file; empty: what the policy says
+  std::string selinux_context = {};  // the label of every file, if the kernel takes one; empty: the policy's
   sys::MountFlags flags = {};
   bool allow_other = false;
   bool default_permissions = true;

@@ -430,6 +430,17 @@ TEST(Command, VolatileLeavesTheKernelsMarker) {
 
 TEST(Command, StaleWorkdirOfAKilledRunIsCleaned) {
   OverlayFixture fs({.lower = {{"f", File{}}}});
+// podman names one wherever it runs.
+TEST(Command, ALabelIsTakenWhereThereIsNoSelinux) {
+  ABOUT_THE_COMMAND();
+  Place place;
+  const std::string label = R"(,,context="system_u:object_r:container_file_t:s0:c214,c1021")";
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers() + label, place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  end(place, mounted);
+}
+
   fs.unmount();
   // A half-made file or directory that a killed daemon may have left.
   ::mkdir((fs.work() + "/work").c_str(), 0755);
