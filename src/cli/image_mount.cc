@@ -268,7 +268,6 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
   std::jthread stopper;  // gone before the session is
   const fuse::StopSignals signals({.stop =
                                        [&](int) {
-                                         if (stopper.joinable()) sys::exit_now(1);
                                          stopper = std::jthread([&] {
                                            {
                                              const MutexLock lock(mutex);
@@ -292,6 +291,12 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
   if (!served && !place) return problem(fmt::format("cannot serve: {}", served.error().message()));
   code = served ? 0 : daemon.fail(fmt::format("{}: serving ended: {}", program, served.error().message()));
   return {};
+                                   .hurry =
+                                       [&] {
+                                         const MutexLock lock(mutex);
+                                         if (place) place->unmount();
+                                         sys::exit_now(1);
+                                       },
 }
 
 // The last of all ways: what goes wrong is told by serve().

@@ -140,7 +140,7 @@ Mount& Mount::operator=(Mount&& other) noexcept {
   path_ = std::exchange(other.path_, {});
   id_ = other.id_;
   by_program_ = other.by_program_;
-  mounted_ = std::exchange(other.mounted_, false);
+  mounted_ = other.mounted_.exchange(false);
   return *this;
 }
 
@@ -154,7 +154,7 @@ Result<std::string> Mount::place() const {
 Status Mount::sync() const { return sys::sync_file_system(TRY(place())); }
 
 Status Mount::unmount() {
-  if (!std::exchange(mounted_, false)) return {};
+  if (!mounted_.exchange(false)) return {};
   const auto path = place();
   if (!path) return {};
   const Status direct = sys::unmount_detached(*path);

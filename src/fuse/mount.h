@@ -6,6 +6,7 @@
 // Threads: plain values; unmount() is safe from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <expected>
 #include <string>
@@ -60,7 +61,7 @@ class Mount {
   std::string path_;  // absolute: the daemon may change its directory
   sys::MountId id_;
   bool by_program_ = false;
-  bool mounted_ = false;
+  std::atomic<bool> mounted_ = false;
 };
 
 std::expected<Mount, MountError> mount(const MountOptions& options);

@@ -259,6 +259,36 @@ TEST_P(StopSignal, WhatWasWrittenToAnOpenFileArrives) {
   EXPECT_EQ(read_file(place / "upper/n") == content, true);
 }
 
+// timeout(1) sends its signal to the process and then to its group, systemd SIGHUP behind SIGTERM.
+TEST_P(StopSignal, SaidTwiceLeavesNoDeadMount) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "it loses what the writeback cache holds");
+  Place place;
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  const std::string content(60'000'000, 'w');  // so that ending takes a while
+  Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
+  ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
+  for (const int signal : {GetParam(), SIGHUP, SIGTERM}) ::kill(mounted.daemon, signal);
+  EXPECT_EQ(wait_for_end(mounted.daemon), 0);
+  EXPECT_FALSE(is_mountpoint(place.at()));
+  EXPECT_EQ(read_file(place / "upper/n") == content, true);
+}
+
+TEST_P(StopSignal, IgnoredByTheCallerStaysIgnored) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "about ours");
+  Place place;
+  const std::string name = ::sigabbrev_np(GetParam());
+  Ran ran =
+      run("PATH=/mnt/bin:$PATH; trap '' " + name + "; fuse-overlayfs -o " + place.layers() + " '" + place.at() + "'");
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  for (pid_t child : children()) ::kill(child, GetParam());
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  EXPECT_OK(unmount_fuse(place.at()));
+  for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
+}
+
 TEST(Command, EndingLeavesAnothersMountAlone) {
   ABOUT_THE_COMMAND();
   NOT_ON(kVellumUser, "a plain user's mounts are taken away by fusermount3");
