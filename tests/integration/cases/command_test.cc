@@ -430,10 +430,44 @@ TEST(Command, NosuidAndNodevReachTheMount) {
   end(place, mounted);
 }
 
+// podman names one wherever it runs.
+TEST(Command, ALabelIsTakenWhereThereIsNoSelinux) {
+  ABOUT_THE_COMMAND();
+  Place place;
+  const std::string label = R"(,,context="system_u:object_r:container_file_t:s0:c214,c1021")";
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers() + label, place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  end(place, mounted);
+}
+
 TEST(Command, MountHelperForm) {
   ABOUT_THE_COMMAND();
   Place place;
   Ran ran = run("PATH=/mnt/bin:$PATH mount -t fuse.fuse-overlayfs overlay '" + place.at() + "' -o " + place.layers());
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  EXPECT_OK(unmount_fuse(place.at()));
+  for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
+}
+
+TEST(Command, MountHelperFakesAndChangesNothing) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "it is no helper of mount(8)");
+  Place place;
+  ASSERT_OK(::symlink("/mnt/bin/fuse-overlayfs", (place / "mount.vellum").c_str()));
+  const std::string helper = "'" + (place / "mount.vellum") + "' overlay '" + place.at() + "' -o " + place.layers();
+  for (const char* more : {" -f", " -sfnv"}) {
+    Ran ran = run(helper + more);
+    EXPECT_EQ(ran.status, 0) << ran.output;
+    EXPECT_FALSE(is_mountpoint(place.at())) << more;
+    EXPECT_TRUE(children().empty()) << more;
+  }
+  Ran ran = run(helper + ",remount,ro");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_NE(ran.output.find("remount"), std::string::npos) << ran.output;
+  EXPECT_FALSE(is_mountpoint(place.at()));
+  ran = run(helper + " -s");
   ASSERT_EQ(ran.status, 0) << ran.output;
   EXPECT_EQ(read_file(place.at() + "/f"), "f");
   EXPECT_OK(unmount_fuse(place.at()));
@@ -460,17 +494,6 @@ TEST(Command, VolatileLeavesTheKernelsMarker) {
 
 TEST(Command, StaleWorkdirOfAKilledRunIsCleaned) {
   OverlayFixture fs({.lower = {{"f", File{}}}});
-// podman names one wherever it runs.
-TEST(Command, ALabelIsTakenWhereThereIsNoSelinux) {
-  ABOUT_THE_COMMAND();
-  Place place;
-  const std::string label = R"(,,context="system_u:object_r:container_file_t:s0:c214,c1021")";
-  Mounted mounted = run_fuse_overlayfs({"-o", place.layers() + label, place.at()});
-  ASSERT_EQ(mounted.status, 0) << mounted.output;
-  EXPECT_EQ(read_file(place.at() + "/f"), "f");
-  end(place, mounted);
-}
-
   fs.unmount();
   // A half-made file or directory that a killed daemon may have left.
   ::mkdir((fs.work() + "/work").c_str(), 0755);
