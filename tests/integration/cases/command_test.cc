@@ -275,20 +275,6 @@ TEST_P(StopSignal, SaidTwiceLeavesNoDeadMount) {
   EXPECT_EQ(read_file(place / "upper/n") == content, true);
 }
 
-TEST_P(StopSignal, IgnoredByTheCallerStaysIgnored) {
-  ABOUT_THE_COMMAND();
-  NOT_ON(kPeer, "about ours");
-  Place place;
-  const std::string name = ::sigabbrev_np(GetParam());
-  Ran ran =
-      run("PATH=/mnt/bin:$PATH; trap '' " + name + "; fuse-overlayfs -o " + place.layers() + " '" + place.at() + "'");
-  ASSERT_EQ(ran.status, 0) << ran.output;
-  for (pid_t child : children()) ::kill(child, GetParam());
-  EXPECT_EQ(read_file(place.at() + "/f"), "f");
-  EXPECT_OK(unmount_fuse(place.at()));
-  for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
-}
-
 TEST(Command, EndingLeavesAnothersMountAlone) {
   ABOUT_THE_COMMAND();
   NOT_ON(kVellumUser, "a plain user's mounts are taken away by fusermount3");
