@@ -32,7 +32,7 @@ while read -r option; do
   told_of "$option" man/vellum-image.1+man/mkcomposefs.1 "${completions[@]}"
 done < <(sed -nE '/image_main\(/,$p; /add_create\(/,/^}/p' src/cli/image_main.cc |
   grep -oE '"(-q,)?--[a-z-]+"' | sed -E 's/"(-q,)?--(.*)"/\2/' | sort -u)
-untold='^(auto|noauto|defaults|nofail|_netdev|suid|dev|exec)$'
+untold='^(suid|dev|exec|atime|relatime|strictatime|diratime|nodiratime)$'
 while read -r option; do
   told_of "$option" man/mount.composefs.8 "${completions[@]}"
 done < <(sed -nE 's/^ +Option\{"([^"]+)".*/\1/p' src/cli/image_mount_options.cc | grep -vE "$untold")
