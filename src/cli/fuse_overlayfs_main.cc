@@ -12,7 +12,9 @@
 namespace vellum::cli {
 
 int fuse_overlayfs_main(const std::string& program, std::span<const std::string> arguments) {
-  const Parsed<OverlayCommand> command = parse_overlay_command(arguments, Environment::of_process());
+  Environment environment = Environment::of_process();
+  environment.by_mount8 = program.starts_with("mount.");
+  const Parsed<OverlayCommand> command = parse_overlay_command(arguments, environment);
   if (!command) {
     fmt::print(stderr, "{}: {}\n", program, command.error());
     return 1;
@@ -20,6 +22,7 @@ int fuse_overlayfs_main(const std::string& program, std::span<const std::string>
   switch (command->action) {
     case OverlayCommand::Action::kHelp: fmt::print("{}", overlay_help()); return 0;
     case OverlayCommand::Action::kVersion: fmt::print("{}", overlay_version_text()); return 0;
+    case OverlayCommand::Action::kNothing: return 0;
     case OverlayCommand::Action::kMount: break;
   }
   for (const std::string& word : command->ignored) fmt::print(stderr, "unknown argument ignored: {}\n", word);

@@ -1,15 +1,19 @@
-// Where an image goes: a file or standard output. A file has no name, and an old one of its name stays, before the
-// image is complete; only where the directory takes no nameless files (and for devices and pipes) it is written in
-// place. Threads: one.
+// Where an image goes: a file or standard output. A file gets its name, and takes the place of an old one, when the
+// image is complete and on the disk. It has the old one's mode, and its owner if we may give that.
+//
+// What is no file (a pipe, a device), and a file in a directory that takes no new ones, is written in place.
+// Threads: one.
 #pragma once
 
 #include <cstddef>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "base/result.h"
 #include "sys/fd.h"
+#include "sys/file.h"
 
 namespace vellum::cli {
 
@@ -24,10 +28,16 @@ class ImageFileOut {
 
  private:
   ImageFileOut() = default;
+  bool open_beside();
+  Status put(std::span<const std::byte> image);
+  void become_like_old();
   Status name();
+
   std::string path_;
-  sys::UniqueFd file_;
-  bool made_ = false, standard_ = false, nameless_ = false;
+  sys::UniqueFd file_;               // none: standard output
+  std::string temporary_;            // a name of its own until it is complete
+  bool nameless_ = false;            // or none
+  std::optional<sys::Statx> old_{};  // what it takes the place of
 };
 
 }  // namespace vellum::cli

@@ -10,6 +10,7 @@
 #include <span>
 #include <string_view>
 
+#include "cli/command_line.h"
 #include "cli/image_create.h"
 #include "cli/image_listing.h"
 #include "composefs/check.h"
@@ -284,11 +285,7 @@ int image_main(const std::vector<std::string>& arguments) {
   digest->add_option("--algorithm", command.algorithm, "sha256 or sha512")->check(CLI::IsMember({"sha256", "sha512"}));
   digest->add_option("--block-size", command.block_size, "4096 or 65536")->check(CLI::IsMember({4096, 65536}));
 
-  try {
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
+  if (const auto said = parse_words(app, arguments)) return *said;
   if (*create) return run_create(command);
   if (*info) return show_info(command);
   if (*ls) return show_trees(command, print_names);

@@ -48,10 +48,17 @@ std::unexpected<Problem> problem(std::string what) { return std::unexpected(Prob
 struct Sources {
   sys::UniqueFd image;
   std::vector<sys::UniqueFd> objects;
+  sys::UniqueFd upper, work;  // or none
   composefs::ImageHeader header;
   std::string mountpoint;  // absolute
   sys::UniqueFd place;     // the same directory, whatever becomes of the path
 };
+
+std::expected<sys::UniqueFd, Problem> open_directory(const char* what, const std::string& path) {
+  auto opened = sys::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (!opened) return problem(fmt::format("{} {}: {}", what, path, opened.error().message()));
+  return std::move(*opened);
+}
 
 std::expected<Sources, Problem> open_sources(const ImageMountCommand& command) {
   Sources sources;
@@ -70,12 +77,19 @@ std::expected<Sources, Problem> open_sources(const ImageMountCommand& command) {
   while (auto objects = inherited.take("basedir")) sources.objects.push_back(std::move(*objects));
   if (sources.objects.empty()) {
     for (const std::string& path : command.basedirs) {
-      auto opened = sys::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-      if (!opened) return problem(fmt::format("basedir {}: {}", path, opened.error().message()));
+      auto opened = open_directory("basedir", path);
+      if (!opened) return std::unexpected(opened.error());
       sources.objects.push_back(std::move(*opened));
     }
   }
   if (sources.objects.empty() && header->composefs) return problem("basedir is needed: where are the objects?");
+  if (!command.upperdir.empty()) {
+    auto upper = open_directory("upperdir", command.upperdir), work = open_directory("workdir", command.workdir);
+    if (!upper) return std::unexpected(upper.error());
+    if (!work) return std::unexpected(work.error());
+    sources.upper = std::move(*upper);
+    sources.work = std::move(*work);
+  }
   const auto place = sys::real_path(command.mountpoint);
   if (!place) return problem(fmt::format("mountpoint {}: {}", command.mountpoint, place.error().message()));
   sources.mountpoint = *place;
@@ -155,8 +169,8 @@ composefs::OverlayMount overlay_settings(const ImageMountCommand& command, const
   composefs::OverlayMount settings;
   settings.metadata = metadata;
   settings.objects = &sources.objects;
-  settings.upper = command.upperdir;
-  settings.work = command.workdir;
+  settings.upper = sources.upper;
+  settings.work = sources.work;
   settings.verify = plan.kernel_checks ? command.verify : composefs::Verify::kNo;
   settings.flags = command.flags;
   return settings;
@@ -263,7 +277,6 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
   std::jthread stopper;  // gone before the session is
   const fuse::StopSignals signals({.stop =
                                        [&](int) {
-                                         if (stopper.joinable()) sys::exit_now(1);
                                          stopper = std::jthread([&] {
                                            {
                                              const MutexLock lock(mutex);
@@ -272,6 +285,12 @@ Outcome serve_below_overlay(const std::string& program, const ImageMountCommand&
                                            }
                                            session.stop();
                                          });
+                                       },
+                                   .hurry =
+                                       [&] {
+                                         const MutexLock lock(mutex);
+                                         if (place) place->unmount();
+                                         sys::exit_now(1);
                                        },
                                    .report = [&session] { log::warning("{}", fuse::to_json(session.stats())); }});
   const Status served = session.run(std::make_unique<fuse::DeviceChannel>(std::move(*device)), thread_count(command));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <utility>
@@ -53,6 +54,14 @@ std::string set_threads(ImageMountCommand& command, const std::string& value) {
   return {};
 }
 
+enum class Atime { kDefault, kNever, kRelative, kStrict };
+
+void set_atime(ImageMountCommand& command, Atime atime) {
+  command.flags.noatime = atime == Atime::kNever;
+  command.flags.relatime = atime == Atime::kRelative;
+  command.flags.strictatime = atime == Atime::kStrict;
+}
+
 #define VELLUM_TAKE(what)                                    \
   [](ImageMountCommand& command, const std::string& value) { \
     static_cast<void>(value), static_cast<void>(command);    \
@@ -80,17 +89,28 @@ constexpr std::array kOptions = {
     Option{"nosuid", false, VELLUM_TAKE(command.flags.nosuid = true)},
     Option{"nodev", false, VELLUM_TAKE(command.flags.nodev = true)},
     Option{"noexec", false, VELLUM_TAKE(command.flags.noexec = true)},
-    Option{"noatime", false, VELLUM_TAKE(command.flags.noatime = true)},
     Option{"suid", false, VELLUM_TAKE(command.flags.nosuid = false)},
     Option{"dev", false, VELLUM_TAKE(command.flags.nodev = false)},
     Option{"exec", false, VELLUM_TAKE(command.flags.noexec = false)},
-    Option{"defaults", false, VELLUM_TAKE()},
-    Option{"auto", false, VELLUM_TAKE()},
-    Option{"noauto", false, VELLUM_TAKE()},
-    Option{"nofail", false, VELLUM_TAKE()},
-    Option{"_netdev", false, VELLUM_TAKE()},
+    // Of these the last one counts.
+    Option{"atime", false, VELLUM_TAKE(set_atime(command, Atime::kDefault))},
+    Option{"noatime", false, VELLUM_TAKE(set_atime(command, Atime::kNever))},
+    Option{"relatime", false, VELLUM_TAKE(set_atime(command, Atime::kRelative))},
+    Option{"strictatime", false, VELLUM_TAKE(set_atime(command, Atime::kStrict))},
+    Option{"diratime", false, VELLUM_TAKE(command.flags.nodiratime = false)},
+    Option{"nodiratime", false, VELLUM_TAKE(command.flags.nodiratime = true)},
 };
 #undef VELLUM_TAKE
+
+// For mount(8), or of no consequence for what is never written.
+constexpr std::array<std::string_view, 20> kIgnored = {
+    "defaults", "auto",  "noauto",  "nofail", "_netdev", "user",     "nouser",     "users",    "nousers",    "owner",
+    "noowner",  "group", "nogroup", "silent", "loud",    "lazytime", "nolazytime", "iversion", "noiversion", "async"};
+
+bool is_ignored(std::string_view name) {
+  return std::ranges::find(kIgnored, name) != kIgnored.end() || name.starts_with("x-") || name.starts_with("X-") ||
+         name.starts_with("comment");
+}
 
 const Option* find_option(std::string_view name) {
   for (const auto& option : kOptions) {
@@ -102,7 +122,7 @@ const Option* find_option(std::string_view name) {
 std::string apply(ImageMountCommand& command, const OptionText& text) {
   const Option* option = find_option(text.name);
   if (option == nullptr) {
-    if (text.name.starts_with("x-") || text.name.starts_with("X-") || text.name.starts_with("comment")) return {};
+    if (is_ignored(text.name)) return {};
     return fmt::format("unknown option {}", text.text());
   }
   if (option->takes_value != text.has_value)

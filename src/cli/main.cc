@@ -12,7 +12,9 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/command_line.h"
 #include "cli/fuse_overlayfs_main.h"
+#include "cli/image_listing.h"
 #include "cli/image_main.h"
 #include "cli/image_mount.h"
 #include "cli/mkcomposefs_main.h"
@@ -36,7 +38,7 @@ constexpr std::string_view kImageMountName = "mount.composefs";
 
 std::string base_name(std::string_view path) { return std::string(path.substr(path.rfind('/') + 1)); }
 
-int vellum_main(const std::vector<std::string>& arguments) {
+int vellum_main(std::vector<std::string> arguments) {
   // Behind `overlay` stands the mount-style command line, which has rules of its own.
   if (!arguments.empty() && arguments.front() == "overlay") {
     return fuse_overlayfs_main("vellum overlay", std::span(arguments).subspan(1));
@@ -92,31 +94,39 @@ int vellum_main(const std::vector<std::string>& arguments) {
       ->capture_default_str();
   run_app->add_flag("--namespace", run.own_namespace, "mount in a namespace of the command's own instead");
   run_app->add_option("--inside", run.inside)->group("");
-  run_app->add_option("COMMAND", run.command, "the command and its arguments")->required();
-  run_app->positionals_at_end();
+  std::vector<std::string> there_is_one;
+  run_app->add_option("COMMAND", there_is_one, "the command and its arguments")->required();
 
   if (arguments.empty()) {
     fmt::print(stderr, "{}", app.help());
     return 1;
   }
-  const std::string& word = arguments.front();
+  const std::string word = arguments.front();
   if (!word.starts_with('-') &&
       app.get_subcommands([&word](CLI::App* each) { return each->check_name(word); }).empty()) {
     fmt::print(stderr, "vellum: no command is named '{}' (try vellum --help)\n", word);
     return 1;
   }
-  // CLI11 takes its arguments last first.
-  try {
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
+  if (word == "run") {  // whose command is not for CLI11 to read
+    run.command = take_command(*run_app, arguments, 1);
+    if (!run.command.empty()) arguments.emplace_back("COMMAND");
   }
+  if (const auto said = parse_words(app, arguments)) return *said;
   if (*views_app) return views.list ? list_views(views.mountpoint, views.json) : mount_views(views);
   if (*run_app) {
     run.lowers = views::split_layers(lowers);
     return run_in_view(std::move(run));
   }
   return run_stats(stats);
+}
+
+int run_as(const std::string& name, const std::vector<std::string>& arguments) {
+  if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
+  if (name == kImageMountName) return image_mount_main(name, arguments);
+  if (name == "mkcomposefs") return mkcomposefs_main(name, arguments);
+  if (name == "composefs-info") return composefs_info_main(name, arguments);
+  if (name == "composefs-dump") return composefs_dump_main(name, arguments);
+  return vellum_main(arguments);
 }
 
 }  // namespace
@@ -129,12 +139,10 @@ int main(int argc, char** argv) {
     const std::span<char*> words(argv, static_cast<std::size_t>(argc));
     const std::string name = words.empty() ? "vellum" : base_name(words.front());
     const std::vector<std::string> arguments(words.begin() + (words.empty() ? 0 : 1), words.end());
-    if (std::ranges::find(kOverlayNames, name) != kOverlayNames.end()) return fuse_overlayfs_main(name, arguments);
-    if (name == kImageMountName) return image_mount_main(name, arguments);
-    if (name == "mkcomposefs") return mkcomposefs_main(name, arguments);
-    if (name == "composefs-info") return composefs_info_main(name, arguments);
-    if (name == "composefs-dump") return composefs_dump_main(name, arguments);
-    return vellum_main(arguments);
+    const int status = run_as(name, arguments);
+    if (status != 0 || finish_output()) return status;
+    std::perror((name + ": cannot write").c_str());
+    return 1;
   } catch (const std::exception& error) {  // out of memory: no work is under way that could be saved
     std::fputs(error.what(), stderr);
     std::fputc('\n', stderr);

@@ -283,6 +283,12 @@ constexpr auto kRules = std::to_array<Rule>({
     {"big_writes", Argument::kNone, accept},
     {"nonempty", Argument::kNone, accept},
 
+    // A second mount over the first is not what was asked for.
+    {"remount", Argument::kNone,
+     [](OverlayCommand&, std::string_view) -> Parsed<void> {
+       return std::unexpected("a mount cannot be changed: unmount it, and mount it again");
+     }},
+
     // Words of mount(8) and /etc/fstab that are for mount(8) alone.
     {"auto", Argument::kNone, accept},
     {"noauto", Argument::kNone, accept},
@@ -390,13 +396,13 @@ Parsed<OverlayCommand> parse_overlay_command(std::span<const std::string> argume
   CLI::App app;
   app.set_help_flag();
   app.allow_extras();
-  bool help = false, version = false, foreground = false, debug = false, single_threaded = false;
+  bool help = false, version = false, f = false, debug = false, s = false;
   std::vector<std::string> lists, ignored_values;
   app.add_flag("-h,--help", help);
   app.add_flag("-V,--version", version);
-  app.add_flag("-f", foreground);
+  app.add_flag("-f", f);
   app.add_flag("-d,--debug", debug);
-  app.add_flag("-s", single_threaded);
+  app.add_flag("-s", s);
   app.add_flag("-n,-v", [](std::int64_t) {});  // mount(8) passes these to its helpers
   app.add_option("-o", lists)->allow_extra_args(false)->type_name("OPTION[,OPTION...]");
   app.add_option("-t,-N", ignored_values)->allow_extra_args(false);  // as above, with a value
@@ -416,15 +422,17 @@ Parsed<OverlayCommand> parse_overlay_command(std::span<const std::string> argume
   for (const std::string& list : lists) {
     if (auto applied = apply_option_list(list, command); !applied) return std::unexpected(applied.error());
   }
-  command.foreground |= foreground || debug;
+  const bool fake = f && environment.by_mount8;
+  command.foreground |= (f && !fake) || debug;
   command.debug |= debug;
-  if (single_threaded) command.mount.threaded = false;
+  if (s && !environment.by_mount8) command.mount.threaded = false;
   if (environment.disable_device_whiteouts && command.overlay.whiteouts == WhiteoutStyle::kAuto) {
     command.overlay.whiteouts = WhiteoutStyle::kDotWh;
   }
   if (auto taken = take_words(app.remaining(), command); !taken) return std::unexpected(taken.error());
   if (environment.no_passthrough) command.mount.passthrough = false;
   if (auto checked = check_together(command); !checked) return std::unexpected(checked.error());
+  if (fake) command.action = OverlayCommand::Action::kNothing;
   return command;
 }
 

@@ -44,7 +44,7 @@ struct MountSettings {
 };
 
 struct OverlayCommand {
-  enum class Action { kMount, kHelp, kVersion };
+  enum class Action { kMount, kNothing, kHelp, kVersion };
   Action action = Action::kMount;
   bool foreground = false;
   bool debug = false;
@@ -58,6 +58,7 @@ struct OverlayCommand {
 // What the parser needs to know of the process that it is in.
 struct Environment {
   bool is_root = false;
+  bool by_mount8 = false;                 // called as mount.TYPE: -f and -s are mount(8)'s "fake" and "sloppy"
   bool disable_device_whiteouts = false;  // FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT
   bool no_passthrough = false;            // FUSE_OVERLAYFS_NO_PASSTHROUGH
   std::string debug_log = {};             // FUSE_OVERLAYFS_DEBUG_LOG

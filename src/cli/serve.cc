@@ -81,13 +81,17 @@ int serve(fuse::Filesystem& filesystem, const Serving& what, fuse::Daemon& daemo
   const fuse::StopSignals signals({
       .stop =
           [&session, &mount, &stopper](int) {
-            // Somebody is in a hurry, or a layer does not answer.
-            if (stopper.joinable()) sys::exit_now(1);
             stopper = std::jthread([&session, &mount] {
               fuse::write_out(*mount, session);
               ignore(mount->unmount());  // already gone, or gone with the connection that stop() ends
               session.stop();
             });
+          },
+      // Somebody will not wait, or a layer does not answer.
+      .hurry =
+          [&mount] {
+            ignore(mount->unmount());
+            sys::exit_now(1);
           },
       // A warning, because only those reach syslog from the background.
       .report = [&session, &what] { log::warning("{}", what.report(session)); },

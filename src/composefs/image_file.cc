@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstring>
@@ -24,6 +25,21 @@ constexpr std::uint64_t kLargestCopy = std::uint64_t{4} << 30;
 
 VerityFormat format_of(const Digest& digest) {
   return {.hash = digest.size == VerityFormat{}.digest_size() ? Hash::kSha256 : Hash::kSha512, .block_bits = 12};
+}
+
+// How much of the file the image takes, as its superblock has it; of what has none, as much as it takes to see that. A
+// file may be far larger, at no cost to its owner.
+std::uint64_t image_size(sys::FdRef file, std::uint64_t file_size) {
+  erofs::SuperBlock super;
+  std::array<std::byte, sizeof super> bytes;
+  const auto got = sys::pread(file, bytes, erofs::kSuperBlockOffset);
+  std::uint64_t size = erofs::kFirstInodeOffset;
+  if (got && *got == sizeof super) {
+    std::memcpy(&super, bytes.data(), sizeof super);
+    if (super.magic == erofs::kSuperMagic && super.block_bits <= erofs::kMostBlockBits)
+      size = std::max(size, std::uint64_t{super.blocks} << super.block_bits);
+  }
+  return std::min(size, file_size);
 }
 
 std::string wrong_digest(const Digest& expected, const Digest& found) {
@@ -53,10 +69,11 @@ std::expected<std::unique_ptr<ImageFile>, std::string> ImageFile::load(sys::FdRe
   const auto st = sys::statx(file, "");  // of the size that stays
   if (!st) return std::unexpected(st.error().message());
   if (!st->is_regular()) return std::unexpected("is no regular file");
-  if (!fixed && st->size > kLargestCopy)
+  const std::uint64_t size = serves && !expected ? image_size(file, st->size) : st->size;
+  if (!fixed && size > kLargestCopy)
     return std::unexpected(
         fmt::format("is larger than {} GiB: give it fs-verity, so that it need not be copied", kLargestCopy >> 30));
-  auto mapping = map ? sys::FileMapping::map(file, st->size) : sys::FileMapping::copy(file, st->size);
+  auto mapping = map ? sys::FileMapping::map(file, size) : sys::FileMapping::copy(file, size);
   if (!mapping) return std::unexpected("cannot be brought into memory: " + mapping.error().message());
   loaded->mapping_ = std::move(*mapping);
   sys::FaultGuard::Mark mark;

@@ -35,7 +35,7 @@ class ImageFile {
                                                                      const std::optional<Digest>& expected);
   ~ImageFile();
   const erofs::Image& image() const { return *image_; }
-  // All of the file: what its digest is of. image().bytes() ends where the image says that it ends.
+  // All of the file, which its digest is of; held without a digest, no more than the image takes.
   std::span<const std::byte> bytes() const { return mapping_.bytes(); }
   // Of what is read there, if it is the file itself and held; else null.
   sys::FaultGuard* guard() const { return guard_.get(); }

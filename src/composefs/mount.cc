@@ -66,6 +66,19 @@ class AttachedLayer {
   std::string path_;
 };
 
+// By path where a kernel takes no descriptor: at most 255 bytes, and a backslash would mean something in it.
+std::string short_path_of(sys::FdRef directory) {
+  constexpr std::size_t kMost = 255;
+  const std::string fd_path = path_of(directory);
+  const auto path = sys::real_path(fd_path);
+  return path && path->size() <= kMost && path->find('\\') == std::string::npos ? *path : fd_path;
+}
+
+Status set_directory(sys::FsContext& context, const char* key, sys::FdRef directory) {
+  if (context.set_fd(key, directory)) return {};
+  return context.set(key, short_path_of(directory));
+}
+
 Status add_layers(sys::FsContext& context, const OverlayMount& what, AttachedLayer& attached) {
   if (const Status by_fd = context.set_fd("lowerdir+", what.metadata); by_fd) {
     for (const sys::UniqueFd& objects : *what.objects) TRY(context.set_fd("datadir+", objects));
@@ -128,9 +141,9 @@ KernelMount mount_overlay(const OverlayMount& what) {
     }
     if (what.verify != Verify::kNo) TRY(context->set("verity", what.verify == Verify::kTry ? "on" : "require"));
     TRY(add_layers(*context, what, attached));
-    if (!what.upper.empty()) {
-      TRY(context->set("upperdir", what.upper));
-      TRY(context->set("workdir", what.work));
+    if (what.upper) {
+      TRY(set_directory(*context, "upperdir", what.upper));
+      TRY(set_directory(*context, "workdir", what.work));
     }
     TRY(context->create());
     return context->mount(what.flags);

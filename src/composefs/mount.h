@@ -37,7 +37,7 @@ KernelMount mount_fuse(sys::FdRef device, const std::string& subtype, bool allow
 struct OverlayMount {
   sys::FdRef metadata;                                  // a detached mount
   const std::vector<sys::UniqueFd>* objects = nullptr;  // directories
-  std::string upper, work;                              // both, or none
+  sys::FdRef upper, work;                               // directories: both, or none
   // The layers speak user.overlay.*: what a user namespace may mount. Else trusted.overlay.*.
   bool userxattr = false;
   Verify verify = Verify::kNo;  // by the kernel, which knows fs-verity only

@@ -81,6 +81,7 @@ static_assert(sizeof(SuperBlock) == 128);
 inline constexpr std::uint64_t kSuperBlockOffset = 1024;
 inline constexpr std::uint64_t kFirstInodeOffset = kSuperBlockOffset + sizeof(SuperBlock);  // of composefs images
 inline constexpr std::uint32_t kSuperMagic = 0xE0F5E1E2;
+inline constexpr std::uint8_t kLeastBlockBits = 9, kMostBlockBits = 16;
 
 // feature_compat: what a reader may leave alone.
 inline constexpr std::uint32_t kCompatChecksum = 1;

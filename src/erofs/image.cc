@@ -18,7 +18,6 @@ namespace vellum::erofs {
 namespace {
 
 constexpr std::uint32_t kKnownIncompat = kIncompatZeroPadding | kIncompatChunked;
-constexpr std::uint32_t kLeastBlockBits = 9, kMostBlockBits = 16;
 constexpr std::uint32_t kMostChunkBits = 63;
 constexpr std::uint64_t kLongestLink = 4095;
 constexpr std::uint32_t kMostNsec = 999'999'999;

@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "base/scope.h"
+#include "sys/capabilities.h"
 #include "sys/fuse_device.h"
 #include "sys/packet_socket.h"
 #include "sys/process.h"
@@ -45,15 +47,24 @@ std::string common_data(const MountOptions& options) {
   std::string data;
   if (options.default_permissions) data += ",default_permissions";
   if (options.allow_other) data += ",allow_other";
-  if (!options.selinux_context.empty()) data += fmt::format(",context=\"{}\"", options.selinux_context);
   if (options.max_read != 0) data += fmt::format(",max_read={}", options.max_read);
   return data;
 }
 
+// Container tools name a label wherever they run, but the kernel takes one only with SELinux, and from nobody in
+// another user namespace than its own.
+std::string label_data(const MountOptions& options) {
+  if (options.selinux_context.empty()) return {};
+  if (sys::privileges().sys_admin && sys::has_selinux()) return fmt::format(",context=\"{}\"", options.selinux_context);
+  log::debug("context={}: left out, files have the labels that the policy says", options.selinux_context);
+  return {};
+}
+
 Status mount_directly(const MountOptions& options, const std::string& path, std::uint32_t root_type,
                       const sys::UniqueFd& device) {
-  const std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={}{}", device.raw(), root_type,
-                                       sys::effective_uid(), sys::effective_gid(), common_data(options));
+  const std::string data =
+      fmt::format("fd={},rootmode={:o},user_id={},group_id={}{}{}", device.raw(), root_type, sys::effective_uid(),
+                  sys::effective_gid(), common_data(options), label_data(options));
   const std::string type = options.subtype.empty() ? "fuse" : "fuse." + options.subtype;
   return sys::mount(source_of(options), path, type, options.flags, data);
 }
@@ -129,7 +140,7 @@ Mount& Mount::operator=(Mount&& other) noexcept {
   path_ = std::exchange(other.path_, {});
   id_ = other.id_;
   by_program_ = other.by_program_;
-  mounted_ = std::exchange(other.mounted_, false);
+  mounted_ = other.mounted_.exchange(false);
   return *this;
 }
 
@@ -143,7 +154,7 @@ Result<std::string> Mount::place() const {
 Status Mount::sync() const { return sys::sync_file_system(TRY(place())); }
 
 Status Mount::unmount() {
-  if (!std::exchange(mounted_, false)) return {};
+  if (!mounted_.exchange(false)) return {};
   const auto path = place();
   if (!path) return {};
   const Status direct = sys::unmount_detached(*path);

@@ -6,6 +6,7 @@
 // Threads: plain values; unmount() is safe from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <expected>
 #include <string>
@@ -20,7 +21,7 @@ struct MountOptions {
   std::string mountpoint = {};
   std::string subtype = {};          // the type shown is fuse.SUBTYPE; empty: fuse
   std::string source = {};           // the first column of /proc/mounts; empty: the subtype, or "fuse"
-  std::string selinux_context = {};  // the label of every file; empty: what the policy says
+  std::string selinux_context = {};  // the label of every file, if the kernel takes one; empty: the policy's
   sys::MountFlags flags = {};
   bool allow_other = false;
   bool default_permissions = true;
@@ -60,7 +61,7 @@ class Mount {
   std::string path_;  // absolute: the daemon may change its directory
   sys::MountId id_;
   bool by_program_ = false;
-  bool mounted_ = false;
+  std::atomic<bool> mounted_ = false;
 };
 
 std::expected<Mount, MountError> mount(const MountOptions& options);

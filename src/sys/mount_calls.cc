@@ -151,6 +151,11 @@ Result<std::string> real_path(const std::string& path) {
   return result;
 }
 
+bool has_selinux() {
+  struct statfs st {};
+  return ::statfs("/sys/fs/selinux", &st) == 0 && static_cast<std::uint32_t>(st.f_type) == SELINUX_MAGIC;
+}
+
 Status enter_private_mount_namespace() {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno();
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return fail_errno();

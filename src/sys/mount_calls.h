@@ -53,6 +53,9 @@ Result<std::uint32_t> file_type(const std::string& path);
 // The absolute path without symlinks.
 Result<std::string> real_path(const std::string& path);
 
+// Whether SELinux watches this machine, as far as can be seen from here.
+bool has_selinux();
+
 // A mount namespace of the calling thread's own, from which nothing spreads.
 Status enter_private_mount_namespace();
 

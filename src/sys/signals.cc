@@ -11,7 +11,7 @@
 namespace vellum::sys {
 namespace {
 
-sigset_t set_of(std::initializer_list<int> signals) {
+sigset_t set_of(const std::vector<int>& signals) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : signals) sigaddset(&set, signal);
@@ -20,7 +20,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
 
 }  // namespace
 
-Status block_signals(std::initializer_list<int> signals) {
+Status block_signals(const std::vector<int>& signals) {
   const sigset_t set = set_of(signals);
   if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) return fail(error);
   return {};
@@ -36,7 +36,7 @@ void ignore_failing_writes() {
   ::signal(SIGXFSZ, SIG_IGN);
 }
 
-Result<SignalQueue> SignalQueue::create(std::initializer_list<int> signals) {
+Result<SignalQueue> SignalQueue::create(const std::vector<int>& signals) {
   const sigset_t set = set_of(signals);
   UniqueFd queue(::signalfd(-1, &set, SFD_CLOEXEC));
   if (!queue) return fail_errno();

@@ -259,6 +259,22 @@ TEST_P(StopSignal, WhatWasWrittenToAnOpenFileArrives) {
   EXPECT_EQ(read_file(place / "upper/n") == content, true);
 }
 
+// timeout(1) sends its signal to the process and then to its group, systemd SIGHUP behind SIGTERM.
+TEST_P(StopSignal, SaidTwiceLeavesNoDeadMount) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "it loses what the writeback cache holds");
+  Place place;
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  const std::string content(60'000'000, 'w');  // so that ending takes a while
+  Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
+  ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
+  for (const int signal : {GetParam(), SIGHUP, SIGTERM}) ::kill(mounted.daemon, signal);
+  EXPECT_EQ(wait_for_end(mounted.daemon), 0);
+  EXPECT_FALSE(is_mountpoint(place.at()));
+  EXPECT_EQ(read_file(place / "upper/n") == content, true);
+}
+
 TEST(Command, EndingLeavesAnothersMountAlone) {
   ABOUT_THE_COMMAND();
   NOT_ON(kVellumUser, "a plain user's mounts are taken away by fusermount3");
@@ -400,10 +416,44 @@ TEST(Command, NosuidAndNodevReachTheMount) {
   end(place, mounted);
 }
 
+// podman names one wherever it runs.
+TEST(Command, ALabelIsTakenWhereThereIsNoSelinux) {
+  ABOUT_THE_COMMAND();
+  Place place;
+  const std::string label = R"(,,context="system_u:object_r:container_file_t:s0:c214,c1021")";
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers() + label, place.at()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  end(place, mounted);
+}
+
 TEST(Command, MountHelperForm) {
   ABOUT_THE_COMMAND();
   Place place;
   Ran ran = run("PATH=/mnt/bin:$PATH mount -t fuse.fuse-overlayfs overlay '" + place.at() + "' -o " + place.layers());
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  EXPECT_EQ(read_file(place.at() + "/f"), "f");
+  EXPECT_OK(unmount_fuse(place.at()));
+  for (pid_t child : children()) EXPECT_EQ(wait_for_end(child), 0);
+}
+
+TEST(Command, MountHelperFakesAndChangesNothing) {
+  ABOUT_THE_COMMAND();
+  NOT_ON(kPeer, "it is no helper of mount(8)");
+  Place place;
+  ASSERT_OK(::symlink("/mnt/bin/fuse-overlayfs", (place / "mount.vellum").c_str()));
+  const std::string helper = "'" + (place / "mount.vellum") + "' overlay '" + place.at() + "' -o " + place.layers();
+  for (const char* more : {" -f", " -sfnv"}) {
+    Ran ran = run(helper + more);
+    EXPECT_EQ(ran.status, 0) << ran.output;
+    EXPECT_FALSE(is_mountpoint(place.at())) << more;
+    EXPECT_TRUE(children().empty()) << more;
+  }
+  Ran ran = run(helper + ",remount,ro");
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_NE(ran.output.find("remount"), std::string::npos) << ran.output;
+  EXPECT_FALSE(is_mountpoint(place.at()));
+  ran = run(helper + " -s");
   ASSERT_EQ(ran.status, 0) << ran.output;
   EXPECT_EQ(read_file(place.at() + "/f"), "f");
   EXPECT_OK(unmount_fuse(place.at()));

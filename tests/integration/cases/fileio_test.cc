@@ -169,7 +169,10 @@ TEST_P(EveryLayerIo, SeekDataAndHole) {
   EXPECT_EQ(::lseek(fd, 0, SEEK_DATA), data);
   EXPECT_EQ(::lseek(fd, data, SEEK_HOLE), hole);
   EXPECT_ERRNO(::lseek(fd, hole, SEEK_DATA), ENXIO);
-  EXPECT_ERRNO(::lseek(fd, 1 << 23, SEEK_HOLE), ENXIO);
+  for (const off_t outside : {off_t{1} << 23, off_t{-1}}) {
+    EXPECT_ERRNO(::lseek(fd, outside, SEEK_HOLE), ENXIO);
+    EXPECT_ERRNO(::lseek(fd, outside, SEEK_DATA), ENXIO);
+  }
   EXPECT_EQ(::lseek(fd, -10, SEEK_END), (1 << 23) - 10);
 }
 

@@ -18,6 +18,10 @@ check "standalone with upperdir" refused "read-only" "$m" --standalone -o basedi
 check "standalone without FUSE" refused "does not go with" "$m" --standalone --fuse=no -o basedir=store image m
 check "a digest that is none" refused "hexadecimal" "$m" -o basedir=store,digest=xyz image m
 check "--fuse" refused "auto, yes or no" "$m" --fuse=maybe -o basedir=store image m
+check "upper layer that is not there" refused "upperdir none: No such file" "$m" -o basedir=store,upperdir=none,workdir=src image m
+check "work directory that is not there" refused "workdir none: No such file" "$m" -o basedir=store,upperdir=src,workdir=none image m
+check "as in fstab" sh -c "$m image m -o basedir=store,user,relatime,nodiratime,silent,lazytime && umount m && $m image m -o basedir=store,standalone,strictatime && umount m"
+check "remount" refused "remount" "$m" -o remount,basedir=store image m
 check "failing leaves nothing mounted" sh -c '! mountpoint -q m'
 
 check "vellum image mount" sh -c "$binary image mount --standalone --basedir store image m && cmp m/big src/big && umount m"
@@ -30,6 +34,39 @@ mkdir 'st:a,b' two; cp -r store/. two; first=$(find store -type f | sort | head 
 mkdir -p "st:a,b/$(dirname "${first#store/}")"; mv "two/${first#store/}" "st:a,b/${first#store/}"
 for option in --fuse=no --fuse=yes --standalone; do
   check "two object directories, $option" sh -c "$m $option -o 'basedir=st\\:a\\,b:two' image m && find m -type f -exec cat {} + > /dev/null && cmp m/big src/big; s=\$?; umount m; exit \$s"
+done
+
+# Upper layers whose paths the kernel takes no more as text.
+long=$(printf 'x%.0s' $(seq 200))
+for up in "$room/$long/$long" "$room/b\\s" "$room/c:d"; do
+  mkdir -p "$up/u" "$up/w"; escaped=${up//\\/\\\\}; escaped=${escaped//:/\\:}
+  for option in --fuse=no --fuse=yes; do
+    overlaid() {
+      "$m" $option -o "basedir=store,upperdir=$escaped/u,workdir=$escaped/w" image m && touch m/new && umount m && rm "$up/u/new"
+    }
+    check "upper layer in ...${up: -4}, $option" overlaid
+  done
+done
+
+# What takes the place of an old image.
+mkdir few; echo few > few/f
+check "make a small image" sh -c "$mkcomposefs few small && chmod 640 small && chown 1000:1000 small"
+check "another takes its place" "$mkcomposefs" src small
+check "with the old one's owner and mode" equal "$(stat -c '%u %g %a' small)" "1000 1000 640"
+# A disk whose fullness is found out late: what is written waits in the page cache.
+mkdir late full empty; mount -t tmpfs -o size=100k full full; mkdir full/u full/w
+check "a file system that is full" "$binary" overlay -o lowerdir=empty,upperdir=full/u,workdir=full/w,passthrough=0 late
+check "an image fits" "$mkcomposefs" few late/image
+cp late/image few.image
+check "another does not" refused "No space" "$mkcomposefs" src late/image
+check "and the first is as it was" cmp late/image few.image
+check "with nothing beside it" equal "$(ls -A late)" image
+umount late; umount -l full
+
+ln -s image '[a,b]'
+check "names in brackets" sh -c "$binary image measure '[a,b]' && $binary image ls --filter big '[a,b]' | grep -q ^/big && $binary image diff image '[a,b]' && $binary image verify --quiet --basedir store '[a,b]'"
+for command in "--help" "--version" "overlay --help" "image --help" "image mount --help"; do
+  check "vellum $command: what cannot be written is an error" refused "No space" sh -c "$binary $command > /dev/full"
 done
 
 # Ending.

@@ -32,6 +32,9 @@ check "exit status" refused "" in_view up/a sh -c 'exit 3'
 in_view up/a sh -c 'exit 3'; check "is the command's" equal $? 3
 in_view up/a sh -c 'kill -9 $$'; check "killed: 128 and the signal" equal $? 137
 in_view up/a no-such-program; check "not found: 127" equal $? 127
+words='<[0-9]><[a,b]><[]><><--><++><stats>'
+check "the command's words are passed as they are" says "$words" in_view up/a printf '<%s>' '[0-9]' '[a,b]' '[]' '' -- ++ stats
+check "without -- too" says "$words" "$vellum" run --at "$tree" --upper up/a printf '<%s>' '[0-9]' '[a,b]' '[]' '' -- ++ stats
 check "a view on the view around" says "a+" \
   in_view up/a sh -c "$vellum run --lower $tree --upper up/c --at $tree -- sh -c 'printf + >> $tree/sub/g; printf %s \$(cat $tree/f); tail -c1 $tree/sub/g'"
 check "the change of the inner one is not in the outer" says original in_view up/a cat "$tree/sub/g"

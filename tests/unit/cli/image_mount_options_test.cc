@@ -60,6 +60,18 @@ TEST(ImageMountOptions, TakeWhatMountPassesOn) {
   EXPECT_EQ(parsed({"--", "-image", "dir"}).image, "-image");
 }
 
+TEST(ImageMountOptions, TakeWhatStandsInFstab) {
+  const ImageMountCommand command = parsed(
+      {"-o", "user,user=joe,users,nouser,owner,group,silent,loud,lazytime,iversion,async,comment=x", "image", "dir"});
+  EXPECT_FALSE(command.flags.relatime);
+  EXPECT_TRUE(parsed({"-o", "noatime,relatime", "image", "dir"}).flags.relatime);
+  EXPECT_FALSE(parsed({"-o", "noatime,relatime", "image", "dir"}).flags.noatime);
+  EXPECT_TRUE(parsed({"-o", "noatime,strictatime,nodiratime", "image", "dir"}).flags.strictatime);
+  EXPECT_TRUE(parsed({"-o", "nodiratime", "image", "dir"}).flags.nodiratime);
+  EXPECT_TRUE(parsed({"-o", "strictatime,noatime", "image", "dir"}).flags.noatime);
+  EXPECT_FALSE(parsed({"-o", "strictatime,noatime", "image", "dir"}).flags.strictatime);
+}
+
 TEST(ImageMountOptions, SayWhatIsWrong) {
   struct Case {
     Words words;

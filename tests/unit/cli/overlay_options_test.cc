@@ -266,5 +266,25 @@ INSTANTIATE_TEST_SUITE_P(Options, BadValue,
                                          "lowerdir+=", "upperdir=", "workdir", "ro=1", "allow_other=1", "max_write=0",
                                          "max_threads=many", "fsname=", "noxattrs=", "passthrough=lower"));
 
+TEST(MountHelper, FakeMountsNothingAndSloppyChangesNothing) {
+  const Words words = {"overlay", "/m", "-sfnv", "-o", "rw,lowerdir=/l"};
+  const auto helper = parse(words, {.by_mount8 = true});
+  ASSERT_TRUE(helper) << helper.error();
+  EXPECT_EQ(helper->action, OverlayCommand::Action::kNothing);
+  EXPECT_FALSE(helper->foreground);
+  EXPECT_TRUE(helper->mount.threaded);
+  const auto otherwise = parse(words);
+  ASSERT_TRUE(otherwise) << otherwise.error();
+  EXPECT_EQ(otherwise->action, OverlayCommand::Action::kMount);
+  EXPECT_TRUE(otherwise->foreground);
+  EXPECT_FALSE(otherwise->mount.threaded);
+}
+
+TEST(MountHelper, RemountIsRefused) {
+  const auto again = with("remount,ro");
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error(), HasSubstr("remount"));
+}
+
 }  // namespace
 }  // namespace vellum::cli

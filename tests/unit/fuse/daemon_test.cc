@@ -133,5 +133,45 @@ TEST(StopSignalsTest, CallBackAndEndWithTheirOwner) {
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
 }
 
+// Sends each when the one before was answered.
+int stops_and_hurries(std::initializer_list<int> signals, StopSignals::Callbacks callbacks) {
+  if (!StopSignals::block()) return -1;
+  std::atomic<int> stops = 0, hurries = 0, reports = 0;
+  callbacks.stop = [&](int) { ++stops; };
+  callbacks.hurry = [&] { hurries += 10; };
+  callbacks.report = [&] { ++reports; };
+  const StopSignals watcher(std::move(callbacks));
+  int sent = 0;
+  for (const int signal : signals) {
+    ::kill(::getpid(), signal);
+    // The lowest number is read first.
+    for (sigset_t pending; ::sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;) ::usleep(1000);
+    ::kill(::getpid(), SIGUSR1);
+    while (reports <= sent) ::usleep(1000);
+    ++sent;
+  }
+  return stops + hurries;
+}
+
+TEST(StopSignalsTest, SaidTwiceIsSaidOnce) {
+  EXPECT_EQ(run([] {
+              return stops_and_hurries({SIGTERM, SIGTERM, SIGHUP}, {.patience = std::chrono::hours(1)});
+            }).status,
+            1);
+}
+
+TEST(StopSignalsTest, SaidAgainIsAHurry) {
+  EXPECT_EQ(run([] { return stops_and_hurries({SIGTERM, SIGTERM, SIGHUP}, {.patience = {}}); }).status, 21);
+}
+
+TEST(StopSignalsTest, WhatTheCallerIgnoresStaysIgnored) {
+  const Outcome outcome = run([] {
+    ::signal(SIGHUP, SIG_IGN);
+    ::signal(SIGINT, SIG_IGN);
+    return stops_and_hurries({SIGHUP, SIGINT}, {});
+  });
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+}
+
 }  // namespace
 }  // namespace vellum::fuse
