@@ -40,6 +40,11 @@ def why(output: str) -> list[str]:
     return shown or lines[-40:]
 
 
+def short(lines: list[str]) -> list[str]:
+    """Its beginning and its end."""
+    return lines if len(lines) <= 80 else [*lines[:40], "...", *lines[-40:]]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("junit")
@@ -66,7 +71,7 @@ def main() -> int:
         elif status == "fail":
             if failed == 0:
                 failed = 1
-            print(f"--- {entry.get('name')} failed:", *why(output)[:80], sep="\n", file=sys.stderr)
+            print(f"--- {entry.get('name')} failed:", *short(why(output)), sep="\n", file=sys.stderr)
         elif passed + failed + skipped == 0:
             passed = 1
         total = [a + b for a, b in zip(total, (passed, failed, skipped))]

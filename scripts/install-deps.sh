@@ -47,7 +47,7 @@ echo "Installing ${#missing[@]} packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+if ! { apt-get -o Acquire::Retries=5 update && apt-get -o Acquire::Retries=5 install -y --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
   cat "$log" >&2
   echo "install-deps: apt-get failed (above). vellum is built and tested on Debian 12 (bookworm)." >&2
   exit 1

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Builds and runs every test. The last line is `N passed, N failed[, N skipped]`, counted over single cases.
 #
-# Stages: release (all tests), asan-ubsan and tsan (the tests that fit them), clang (compiles with -Wthread-safety),
-# fuzz (each target for FUZZ_SECONDS), package (builds, installs, tries and removes the .deb).
+# Stages: release (all tests), asan-ubsan and tsan (the tests that fit them), fuzz (each target for FUZZ_SECONDS),
+# package (builds, installs, tries and removes the .deb). One build by clang, the preset fuzz, serves asan-ubsan, the
+# fuzz targets and the check of locks (-Wthread-safety); the preset asan-ubsan is g++'s and for developers.
 # `scripts/test.sh release tsan` runs only those two.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +12,9 @@ cd "$(dirname "$0")/.."
 jobs=${JOBS:-$(nproc)}
 fuzz_seconds=${FUZZ_SECONDS:-12}
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(release asan-ubsan tsan clang fuzz package)
+[ ${#stages[@]} -gt 0 ] || stages=(release asan-ubsan tsan fuzz package)
+
+export CCACHE_DEPEND=1  # a miss costs no preprocessing besides the compiler's own
 
 out=$PWD/build/test-results
 rm -rf "$out"
@@ -38,23 +41,27 @@ run_ctest() { # PRESET ARGS... (build_dir: where the tests are, if not in the pr
 # A sanitized build has unit tests of its own; the tests on real mounts are the release build's, run with the sanitized
 # binary. Sanitizers slow real mounts down several times: whole programs, tests that measure time or memory, and the
 # runs on kernel overlayfs, which has none of our code in it, stay out. So does the plain user, whose mount differs from
-# that of a user namespace only in who made it, and io_uring where its own unit tests do; random tests are shorter.
-# A daemon's stderr goes nowhere, so what a sanitizer has to say is collected in files; each counts as a failure.
-sanitized() { # PRESET [LEFT-OUT]
-  build release && build "$1" vellum base_tests sys_tests fuse_tests overlay_tests views_tests erofs_tests composefs_tests || return 1
+# that of a user namespace only in who made it, and io_uring or /dev/fuse where the other one does; random tests take
+# half the time. A daemon's stderr goes nowhere, so what a sanitizer has to say is collected in files; each counts as a
+# failure.
+sanitized() { # STAGE PRESET LEFT-OUT
+  build release && build "$2" vellum base_tests sys_tests fuse_tests overlay_tests views_tests erofs_tests composefs_tests || return 1
   local passed=0 failed=0 skipped=0 p f s counts
   # Plain users' daemons write here too, and a sanitizer that cannot write its report ends the program.
   local place reports
   place=$(mktemp -d /var/tmp/vellum-reports.XXXXXX)
   chmod 1777 "$place"
   reports=$place/$1-report
-  export ASAN_OPTIONS="log_path=$reports" UBSAN_OPTIONS="log_path=$reports:print_stacktrace=1"
+  # clang's runtime names functions by a program that Debian's clang does not bring along; binutils' does it too.
+  local common
+  common=log_path=$reports:external_symbolizer_path=$(command -v llvm-symbolizer-19 || command -v addr2line)
+  export ASAN_OPTIONS="$common" UBSAN_OPTIONS="$common:print_stacktrace=1"
   # Lock order is stated in overlay/locking.h. TSan learns an order per lock, and a node's lock changes its role when a
   # slot is used again, so what it says of inversions is noise.
   export TSAN_OPTIONS="log_path=$reports:halt_on_error=0:detect_deadlocks=0"
-  for counts in "$(run_ctest "$1" -R 'unit\.(base|sys|fuse|overlay|views|erofs|composefs)$')" \
-    "$(build_dir=release VELLUM_BIN=$PWD/build/$1/bin/vellum VELLUM_TEST_MOST_SECONDS=20 \
-      run_ctest "$1-mounts" -L integration -LE no-sanitizers -E "kernel|scale|ext4|cases\.vellum-user\$${2:+|$2}")"; do
+  for counts in "$(build_dir=$2 run_ctest "$1" -R 'unit\.(base|sys|fuse|overlay|views|erofs|composefs)$')" \
+    "$(build_dir=release VELLUM_BIN=$PWD/build/$2/bin/vellum VELLUM_TEST_SHORTER=2 \
+      run_ctest "$1-mounts" -L integration -LE no-sanitizers -E "kernel|scale|ext4|cases\.vellum-user\$|$3")"; do
     [ -n "$counts" ] || counts="0 1 0"  # nothing ran: a mistake of this script, or no ctest
     read -r p f s <<< "${counts##*$'\n'}"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
@@ -71,10 +78,8 @@ sanitized() { # PRESET [LEFT-OUT]
 }
 
 stage_release() { build release && run_ctest release; }
-stage_asan-ubsan() { sanitized asan-ubsan uring; }
-stage_tsan() { sanitized tsan; }
-# In the build of the fuzz targets, which needs most of it anyway.
-stage_clang() { build fuzz vellum_cli && echo "1 0 0"; }
+stage_asan-ubsan() { sanitized asan-ubsan fuzz 'uring'; }
+stage_tsan() { sanitized tsan tsan 'cases\.vellum-root$'; }  # io_uring runs the same cases, a user namespace /dev/fuse
 stage_package() { run_quietly "$out/package.log" scripts/test-package.sh && echo "1 0 0"; }
 
 stage_fuzz() {

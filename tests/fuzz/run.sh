@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs each fuzz target for a bounded time: run.sh SECONDS [BUILD_DIRECTORY]
+# Runs each fuzz target for a bounded time, two at once: run.sh SECONDS [BUILD_DIRECTORY]
 # Non-zero if one finds something; what it found lies in BUILD_DIRECTORY/fuzz-findings/.
 set -eu
 seconds=${1:?usage: run.sh SECONDS [BUILD_DIRECTORY]}
@@ -7,10 +7,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${2:-$root/build/fuzz}
 [ -f "$build/build.ninja" ] || (cd "$root" && cmake --preset fuzz)
-status=0
-for corpus in "$here"/corpus/*/; do
-  target=$(basename "$corpus")
-  cmake --build "$build" --target "$target" -j 2 >/dev/null
+targets=$(cd "$here/corpus" && echo *)
+mkdir -p "$build/fuzz-findings"
+# shellcheck disable=SC2086 # one word for each
+cmake --build "$build" --target $targets -j "${JOBS:-$(nproc)}" >"$build/fuzz-findings/build.log" 2>&1 ||
+  { tail -n 80 "$build/fuzz-findings/build.log"; exit 1; }
+
+fuzz() {
+  target=$1
+  corpus=$here/corpus/$target
   binary=$(find "$build" -type f -name "$target" -perm -u+x | head -n 1)
   # What is found new goes to a scratch corpus; the committed one is only read.
   scratch="$build/fuzz-corpus/$target"
@@ -23,7 +28,24 @@ for corpus in "$here"/corpus/*/; do
   else
     echo "$target: FAILED; input in $findings, the end of $log:"
     tail -n 30 "$log"
-    status=1
+    return 1
   fi
+}
+
+status=0
+set -- $targets
+while [ $# -gt 0 ]; do
+  beside=
+  if [ $# -gt 1 ]; then
+    fuzz "$2" >"$build/fuzz-findings/beside" &
+    beside=$!
+  fi
+  fuzz "$1" || status=1
+  if [ -n "$beside" ]; then
+    wait "$beside" || status=1
+    cat "$build/fuzz-findings/beside"
+    shift
+  fi
+  shift
 done
 exit $status

@@ -4,7 +4,6 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <sched.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -27,6 +26,7 @@
 #include <thread>
 
 #include "support/backend.h"
+#include "support/caches_lock.h"
 
 namespace vellum::test {
 namespace {
@@ -148,7 +148,7 @@ void become_plain_user() {
 // A process that keeps the machine's rights and drops its caches for each byte it gets.
 int cache_dropper_socket = -1;
 
-// What one run of this program drops is gone for all others on the machine: tests that count requests keep it.
+// Nobody drops the caches while a test counts requests.
 class CachesKept final : public ::testing::EmptyTestEventListener {
  public:
   explicit CachesKept(int lock) : lock_(lock) {}
@@ -162,18 +162,18 @@ class CachesKept final : public ::testing::EmptyTestEventListener {
   int lock_;
 };
 
-int open_cache_lock() {
-  const int lock = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-  must(lock, "open");
+int must_open_caches_lock() {
+  const int lock = open_caches_lock();
+  must(lock, "open the lock of the caches");
   return lock;
 }
 
 [[noreturn]] void serve_cache_drops(int socket) {
   must(::prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
-  const int lock = open_cache_lock();
+  const int lock = must_open_caches_lock();
   for (char byte = 0; ::read(socket, &byte, 1) == 1;) {
-    ::sync();
     must(::flock(lock, LOCK_EX), "lock");
+    ::sync();
     write_all("/proc/sys/vm/drop_caches", "2");
     ::flock(lock, LOCK_UN);
     must(::write(socket, &byte, 1), "answer");
@@ -184,6 +184,7 @@ int open_cache_lock() {
 int worker(int go_read, int unshared_write) {
   must(::prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
   must(::prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");  // daemons become our children
+  const int caches_lock = must_open_caches_lock();                     // while these are still root's rights
   if (on(kAnyUserns)) {
     must(::unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare user namespace");
     must(::write(unshared_write, "u", 1), "tell the parent");
@@ -196,7 +197,7 @@ int worker(int go_read, int unshared_write) {
     become_plain_user();
   }
   ::umask(022);
-  ::testing::UnitTest::GetInstance()->listeners().Append(new CachesKept(open_cache_lock()));
+  ::testing::UnitTest::GetInstance()->listeners().Append(new CachesKept(caches_lock));
   int status = RUN_ALL_TESTS();
   print_not_on();
   std::fflush(nullptr);

@@ -74,29 +74,30 @@ for option in --fuse=yes --standalone; do
   for signal in TERM INT HUP; do
     ended() {
       "$m" --foreground $option -o basedir=store image m & local server=$!
-      for _ in $(seq 50); do mountpoint -q m && break; sleep 0.1; done
-      cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
+      within 30 mountpoint m && cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
     }
     check "$option: SIG$signal unmounts and ends well" ended
   done
   busy() {
     "$m" $option -o basedir=store image m || return 1
     exec 9< m/big
-    pkill -TERM -x mount.composefs -n; sleep 0.5
+    pkill -TERM -x mount.composefs -n
+    within 30 sh -c '! mountpoint m'
+    local status=$?
     exec 9<&-
-    ! mountpoint -q m && no_server
+    [ $status -eq 0 ] && no_server
   }
   check "$option: ends while a file is open" busy
 done
 # What the first walk asked for answers the second.
 second_walk() {
-  local server
+  local server reports
   "$m" --foreground $1 -o basedir=store image m 2> server.log & server=$!
-  for _ in $(seq 300); do mountpoint -q m && break; sleep 0.1; done
-  for _ in 1 2; do
+  within 30 mountpoint m
+  for reports in 1 2; do
     find m -ls > /dev/null
     kill -USR1 $server
-    sleep 0.3
+    within 30 sh -c "[ \$(grep -c '{.*}\$' server.log) = $reports ]"
   done
   umount m; wait $server
   python3 - << 'END'
@@ -107,7 +108,7 @@ more = {name: count for name, count in more.items() if count and name not in ("S
 assert sum(more.values()) <= 2, more
 END
 }
-for option in --fuse=yes --standalone; do check "$option: a second walk asks for nothing" second_walk $option; done
+for option in --fuse=yes --standalone; do check "$option: a second walk asks for nothing" caches_kept second_walk $option; done
 check "remount after all that" sh -c "$m --fuse=yes -o basedir=store image m && umount m"
 
 # What a manager hands over instead of paths.

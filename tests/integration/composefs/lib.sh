@@ -17,7 +17,7 @@ as_user() { setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all "$@
 in_namespace() { unshare --user --map-root-user --mount "$@"; }
 # The lines of tree.py of two trees are the same.
 same() { diff <(python3 "$here/tree.py" "${@:3}" "$1") <(python3 "$here/tree.py" "${@:3}" "$2"); }
-no_server() { for _ in $(seq 50); do pgrep -x mount.composefs > /dev/null || return 0; sleep 0.1; done; pgrep -ax mount.composefs; return 1; }
+no_server() { within 30 sh -c '! pgrep -ax mount.composefs'; }
 objects_of() { find "$1" -type f | sort; }
 
 # make_tree DIRECTORY: whatever has a place in an image, but whiteouts.

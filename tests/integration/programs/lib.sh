@@ -104,13 +104,22 @@ debian_root() {
     (
       flock 9
       [ -e "$root/etc/debian_version" ] && exit 0
-      rm -rf "$root.new"
-      debootstrap --variant=minbase bookworm "$root.new" "${mirror:-http://deb.debian.org/debian}" > "$room/log/debootstrap" 2>&1 &&
-        mv "$root.new" "$root"
+      for _ in 1 2 3; do  # a mirror may fail for a moment
+        rm -rf "$root.new"
+        debootstrap --variant=minbase bookworm "$root.new" "${mirror:-http://deb.debian.org/debian}" > "$room/log/debootstrap" 2>&1 &&
+          exec mv "$root.new" "$root"
+      done
+      exit 1
     ) 9> "$cache/lock" || { tail -n 20 "$room/log/debootstrap" >&2; return 1; }
   fi
   echo "$root"
 }
+
+# Runs a command while nobody drops the machine's caches (support/caches_lock.h): for what counts requests.
+caches_kept() { { flock -s 9 && "$@"; } 9>> /run/lock/vellum-test-caches; }
+
+# within SECONDS COMMAND...: waits until it succeeds.
+within() { local seconds=$1; shift; for _ in $(seq $((seconds * 10))); do "$@" > /dev/null 2>&1 && return 0; sleep 0.1; done; "$@"; }
 
 # For check: what a command says, with its errors; and a command that must fail.
 says() { local wanted=$1; shift; equal "$("$@" 2>&1)" "$wanted"; }

@@ -228,13 +228,13 @@ std::string run_case(Case& test, Backend backend, Random& random, std::size_t mo
   return Run(test, backend).go(random, more);
 }
 
-std::pair<Case, std::string> shrink(const Case& test, Backend backend, double seconds) {
+std::optional<std::pair<Case, std::string>> shrink(const Case& test, Backend backend, double seconds) {
   const auto stop = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   const auto in_time = [&] { return std::chrono::steady_clock::now() < stop; };
   Random unused;
   Case best = test;
   std::string failure = run_case(best, backend, unused, 0);
-  if (failure.empty()) return {test, "(does not fail when run again)"};
+  if (failure.empty()) return std::nullopt;
   const auto still_fails = [&](Case& smaller) {
     std::string now = run_case(smaller, backend, unused, 0);
     if (now.empty() || family(now) != family(failure)) return false;
@@ -268,7 +268,7 @@ std::pair<Case, std::string> shrink(const Case& test, Backend backend, double se
       if (well_formed(smaller.layers)) still_fails(smaller);
     }
   }
-  return {best, failure};
+  return std::pair{best, failure};
 }
 
 }  // namespace vellum::random_test

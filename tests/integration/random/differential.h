@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ Case random_case(Random& random, Backend backend);
 // Returns what went wrong, empty if nothing did.
 std::string run_case(Case& test, Backend backend, Random& random, std::size_t more);
 
-// A smaller case that still fails, and how it fails.
-std::pair<Case, std::string> shrink(const Case& test, Backend backend, double seconds);
+// A smaller case that still fails, and how it fails; nothing if it does not fail when it is run again.
+std::optional<std::pair<Case, std::string>> shrink(const Case& test, Backend backend, double seconds);
 
 }  // namespace vellum::random_test

@@ -1,6 +1,6 @@
 // --seed N replays one run, --sequences N, --ops N and --seconds N bound it, --backend vellum|kernel|peer chooses
 // the file system under test. Each is also an environment variable (VELLUM_TEST_SEED and so on).
-// VELLUM_TEST_MOST_SECONDS bounds what --seconds says.
+// VELLUM_TEST_SHORTER divides what --seconds says.
 #include <gtest/gtest.h>
 
 #include "parameters.h"

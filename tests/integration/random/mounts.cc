@@ -140,10 +140,10 @@ void Mount::start_daemon(const std::string& program, const std::string& options)
 
 bool Mount::unmount() {
   if (mounted_) {
-    // A file of a process that has just ended may still be held for a moment.
+    // A file of a process that has just ended may still be held for a moment, which is long on a busy machine.
     int attempts = 0;
     while (::umount2(mountpoint_.c_str(), 0) != 0) {
-      if (errno == EBUSY && ++attempts < 200) {
+      if (errno == EBUSY && ++attempts < 3'000) {
         ::usleep(5'000);
         continue;
       }

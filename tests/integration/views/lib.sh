@@ -14,4 +14,3 @@ in_view() { local upper=$1; shift; "$vellum" run --at "$tree" --upper "$upper" -
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups "${@:2}"; }
 # The number of live views, the directory itself not counted.
 live_views() { "$vellum" views --list --json "$tree" | python3 -c 'import json,sys; print(len(json.load(sys.stdin)) - 1)'; }
-within() { local seconds=$1; shift; for _ in $(seq $((seconds * 10))); do "$@" > /dev/null 2>&1 && return 0; sleep 0.1; done; "$@"; }

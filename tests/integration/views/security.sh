@@ -32,9 +32,11 @@ check "nor made hers" refused "not permitted" \
   alice WRAPPER_UPPER=$room/alice/up WRAPPER_LOWER=$room/alice/low chmod 666 "$tree/private"
 check "a directory of root's in her layer is not written" refused "Permission denied" \
   alice WRAPPER_UPPER=$room/alice/up WRAPPER_LOWER=$room/alice/low touch "$tree/rootdir/y"
+beside() { ls -A / /etc | grep -E "vellum|evil"; }
+before=$(beside)
 check "an upper she may read but not write takes nothing" refused "" \
   alice WRAPPER_UPPER=/etc WRAPPER_LOWER=$room/alice/low sh -c "echo evil > $tree/evil"
-check "nothing was made beside it" sh -c '! ls -A / /etc | grep -E "vellum|evil"'
+check "nothing was made beside it" equal "$(beside)" "$before"
 check "the original's permissions hold in her view" refused "Permission denied" alice WRAPPER_UPPER=$room/alice/up3 cat "$tree/rootonly"
 check "procfs as a layer shows her nothing of root's" refused "" alice WRAPPER_LOWER=/proc cat "$tree/1/maps"
 check "or its environment" refused "" alice WRAPPER_LOWER=/proc cat "$tree/1/environ"
@@ -45,9 +47,9 @@ cp /bin/cat "$room/capcat"
 setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 "$room/capcat"  # cap_net_raw=ep
 check "nor does one with file capabilities" says original alice WRAPPER_LOWER=$room/alice/low "$room/capcat" "$tree/f"
 lends_no_group() {
-  setpriv --reuid 1001 --regid 1001 --groups 1003 env WRAPPER_UPPER=$room/alice/up2 sh -c "exec sleep 5 3< $tree/f" &
+  setpriv --reuid 1001 --regid 1001 --groups 1003 env WRAPPER_UPPER=$room/alice/up2 sh -c "exec 3< $tree/f && touch alice/opened && exec sleep 60" &
   local first=$! status
-  sleep 0.5
+  within 30 test -e alice/opened
   refused "busy" alice WRAPPER_UPPER=$room/alice/up2 cat "$tree/f"
   status=$?
   as 1001 env WRAPPER_LOWER=$room/alice/low cat "$tree/f" || status=$?

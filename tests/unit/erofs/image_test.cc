@@ -15,6 +15,7 @@
 
 #include "erofs/writer.h"
 #include "fuzz/image_walk.h"
+#include "support/seed.h"
 
 namespace vellum::erofs {
 namespace {
@@ -233,9 +234,7 @@ TEST(Image, InodesOutsideAreRefused) {
 // Under ASan this finds every step outside; anywhere it finds loops without end.
 TEST(Image, RandomDamageNeverHurtsTheReader) {
   const auto good = small_image();
-  const unsigned seed = std::random_device()();
-  SCOPED_TRACE(seed);
-  std::mt19937 random(seed);
+  std::mt19937 random(test::random_seed());
   for (int round = 0; round < 3000; ++round) {
     auto bytes = good;
     for (int i = std::uniform_int_distribution(1, 12)(random); i > 0; --i) {

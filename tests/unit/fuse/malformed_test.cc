@@ -7,6 +7,7 @@
 
 #include "fuse/decode.h"
 #include "fuse/loopback.h"
+#include "support/seed.h"
 #include "unit/fuse/memory_fs.h"
 
 namespace vellum::fuse {
@@ -261,9 +262,7 @@ TEST(MalformedBytes, SessionServesOn) {
 }
 
 TEST(MalformedBytes, RandomOnesNeverCrash) {
-  const auto seed = std::random_device()();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
+  std::mt19937 random(test::random_seed());
   testing::MemoryFs fs;
   Loopback loopback(fs, {.threads = 2});
   Client& client = loopback.client();

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <set>
 
+#include "support/caches_lock.h"
 #include "unit/fuse/memory_fs.h"
 #include "unit/fuse/mounted.h"
 
@@ -167,10 +168,16 @@ TEST_F(MountTest, ForgetsWhatItCounted) {
     ASSERT_EQ(mounted.error(), "");
     for (int i = 0; i < 20; ++i) write_file(mounted.path("f" + std::to_string(i)), "x");
     std::filesystem::remove_all(mounted.path("f0"));
-    std::ofstream("/proc/sys/vm/drop_caches") << "2";
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    while ((fs_.counted_lookups() > 0 || fs_.open_handles() > 0) && std::chrono::steady_clock::now() < deadline)
+    const int lock = test::open_caches_lock();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    // Again and again: what somebody uses just then is not dropped.
+    while ((fs_.counted_lookups() > 0 || fs_.open_handles() > 0) && std::chrono::steady_clock::now() < deadline) {
+      ::flock(lock, LOCK_EX);
+      std::ofstream("/proc/sys/vm/drop_caches") << "2";
+      ::flock(lock, LOCK_UN);
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ::close(lock);
   }
   EXPECT_EQ(fs_.open_handles(), 0U);
   EXPECT_EQ(fs_.counted_lookups(), 0U);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <future>
@@ -45,6 +46,7 @@ class Mounted {
   }
   ~Mounted() {
     finish();
+    ::umount2(directory_.c_str(), MNT_DETACH);  // whatever a test that failed has left
     ::rmdir(directory_.c_str());
   }
 

@@ -1,5 +1,5 @@
 // Eight threads at one small tree: every operation against every other, for the sanitizers to watch and for the books
-// to balance afterwards. Random but repeatable: VELLUM_STRESS_SEED, VELLUM_STRESS_STEPS.
+// to balance afterwards. Random but repeatable: VELLUM_TEST_SEED, VELLUM_STRESS_STEPS.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,17 +8,13 @@
 #include <random>
 #include <thread>
 
+#include "support/seed.h"
 #include "unit/overlay/overlay_fixture.h"
 
 namespace vellum::overlay::testing {
 namespace {
 
 using fuse::NodeId;
-
-unsigned from_environment(const char* name, unsigned otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? static_cast<unsigned>(std::strtoul(text, nullptr, 10)) : otherwise;
-}
 
 struct NameSink final : fuse::DirSink {
   bool add(std::string_view name, std::uint64_t ino, std::uint32_t, std::uint64_t) override {
@@ -167,9 +163,9 @@ Tree stressed(const std::string& text) {
 class Stress : public ::testing::TestWithParam<std::tuple<WhiteoutStyle, RedirectDir, bool /*metacopy*/>> {};
 
 TEST_P(Stress, EightThreads) {
-  const unsigned seed = from_environment("VELLUM_STRESS_SEED", std::random_device{}());
-  const unsigned steps = from_environment("VELLUM_STRESS_STEPS", 1500);
-  SCOPED_TRACE("VELLUM_STRESS_SEED=" + std::to_string(seed));
+  const unsigned seed = test::random_seed();
+  const char* given_steps = std::getenv("VELLUM_STRESS_STEPS");
+  const unsigned steps = given_steps != nullptr ? static_cast<unsigned>(std::strtoul(given_steps, nullptr, 10)) : 1500;
   Spec spec{.lowers = {stressed("upper one of two\n"), stressed("lower")}, .upper = {{"c/f", File{"u"}}}};
   std::tie(spec.options.whiteouts, spec.options.redirect_dir, spec.options.metacopy) = GetParam();
   spec.options.fsync = false;
