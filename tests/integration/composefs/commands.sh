@@ -72,8 +72,8 @@ done
 # Ending.
 for option in --fuse=yes --standalone; do
   for signal in TERM INT HUP; do
-    ended() {
-      "$m" --foreground $option -o basedir=store image m & local server=$!
+    ended() {  # a shell has SIGINT ignored by what it puts in the background
+      env --default-signal=INT "$m" --foreground $option -o basedir=store image m & local server=$!
       for _ in $(seq 50); do mountpoint -q m && break; sleep 0.1; done
       cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
     }
