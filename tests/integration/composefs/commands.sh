@@ -72,8 +72,7 @@ done
 # Ending.
 for option in --fuse=yes --standalone; do
   for signal in TERM INT HUP; do
-    ended() {
-      "$m" --foreground $option -o basedir=store image m & local server=$!
+      env --default-signal=INT "$m" --foreground $option -o basedir=store image m & local server=$!
       within 30 mountpoint m && cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
     }
     check "$option: SIG$signal unmounts and ends well" ended

@@ -72,7 +72,7 @@ check "user namespace, whiteouts hide what lies below an overlay of it" says $'.
 check "user namespace: no server stays" no_server
 
 # Somebody with no rights at all.
-mkdir m.user; chown 1000:1000 m.user
+mkdir m.user u w; chown 1000:1000 m.user
 as_user_script() { as_user bash -c "set -e; $mount_composefs $1 -o basedir=store image m.user; trap 'fusermount3 -u m.user' EXIT; diff <(python3 $here/tree.py src) <(python3 $here/tree.py m.user); grep ' $room/m.user ' /proc/mounts | cut -d' ' -f3"; }
 check "plain user, auto: FUSE alone" says fuse.composefs as_user_script ""
 check "plain user, standalone, checked" says fuse.composefs as_user_script "--standalone --verity"
