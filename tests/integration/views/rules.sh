@@ -95,3 +95,25 @@ check "the other prefix" says a env MINE_UPPER=$room/up/a cat "$tree/f"
 check "the default one is nothing special then" says original env WRAPPER_UPPER=$room/up/a cat "$tree/f"
 check "strict: another namespace is refused" \
   refused "Permission denied" env MINE_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
+
+# `vellum run` mounts where nothing is mounted yet: once, however many begin at the same time.
+end_views
+mkdir up/at{1..8}
+at_once() {
+  local n pids=() status=0
+  for n in $(seq 8); do
+    "$vellum" run --at "$tree" --upper "up/at$n" -- sh -c "echo $n > $tree/mine" &
+    pids+=($!)
+  done
+  mountpoints=("$tree")
+  for n in "${pids[@]}"; do wait "$n" || status=1; done
+  for n in $(seq 8); do equal "$(cat "up/at$n/mine")" "$n" || status=1; done
+  equal "$(grep -c " $tree " /proc/self/mountinfo)" 1 && return $status
+}
+check "eight runs at once mount once" at_once
+check "a working directory that is gone is refused" refused "vellum run: the working directory cannot be told" \
+  sh -c "mkdir gone && cd gone && rmdir ../gone && exec $vellum run --at $tree --upper $room/up/a -- pwd"
+sh -c "mkdir gone && cd gone && rmdir ../gone && exec $vellum run --at $tree --upper $room/up/a -- true" 2> /dev/null
+check "with 125" equal $? 125
+check "nor is it left for / with --namespace" refused "the working directory cannot be told" \
+  sh -c "mkdir gone && cd gone && rmdir ../gone && exec $vellum run --namespace --at $tree --upper $room/up/a -- pwd"
