@@ -51,6 +51,8 @@ class Overlay : public fuse::Filesystem {
 
   bool writable() const { return upper_ != nullptr; }
   OverlayStats stats() const;
+  // Where a directory is now, from the root; ENOENT: it was removed.
+  Result<std::string> path_of(fuse::NodeId directory);
   // How many threads may call this at once, once that is known.
   void set_workers(unsigned workers) { workers_.store(workers); }
   // What a read of the virtual attribute system.vellum.stats on the root answers. Set before serving.
