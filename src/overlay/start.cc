@@ -15,8 +15,6 @@
 namespace vellum::overlay {
 namespace {
 
-constexpr std::size_t kMaxLowers = 500;  // as kernel overlayfs
-
 using Failure = std::unexpected<std::string>;
 
 Failure bad(std::string_view option, std::string_view path, std::string_view what) {

@@ -104,6 +104,7 @@ Result<ViewTable::Layers> ViewTable::find_layers(const Markers& markers, const V
   }
   layers.key += '|';
   const auto add = [&](const std::string& path) -> Status {
+    if (layers.lowers.size() == overlay::kMaxLowers) return fail(EINVAL);
     layers.lowers.push_back(TRY(find_layer(path)));
     layers.key += layers.lowers.back().key + ",";
     return {};
@@ -182,6 +183,8 @@ Result<ViewRef> ViewTable::known(const Layers& layers, const sys::ProcessIds& id
 
 Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessIds& ids,
                                     const std::function<Result<ViewRef>()>& around) {
+  if (markers.too_long) return fail(E2BIG);
+  if (markers.lowers.size() > overlay::kMaxLowers) return fail(EINVAL);
   // As itself the daemon does what root, or its own user, may do anyway.
   std::shared_ptr<const sys::Identity> identity;
   if (ids.uid != self_) {

@@ -47,6 +47,10 @@ check "two views on one upper with other lowers" refused "busy" \
   in_view up/a sh -c "exec 3< $tree/f; WRAPPER_LOWER=$room/low cat $tree/f"
 check "--deny" refused "not supported" "$room/deniedcat" "$tree/f"
 check "--deny lets others in" says original cat "$tree/f"
+cp /bin/bash "$room/deniedsh"
+check "--deny holds after a child has looked" refused "not supported" \
+  sh -c "umount $tree && $vellum views --deny deniedsh --idle 300 $tree && $room/deniedsh -c '/bin/cat $tree/f; read x < $tree/f && echo got \$x'"
+check "mount again" sh -c "umount $tree && $vellum views --deny deniedcat --idle 300 $tree"
 
 # A pid that is used again: the next process gets the number of one that was in a view.
 reused() {
@@ -74,6 +78,41 @@ check "the child of a process whose first thread has ended" says a \
   env WRAPPER_UPPER=$room/up/a python3 ended.py "$tree/f"
 check "in a pid and mount namespace of its own: passed through" \
   says original env WRAPPER_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
+check "an inherited view in a mount namespace of its own stays" says "a a" \
+  env WRAPPER_UPPER=$room/up/a sh -c "{ unshare -m env -u WRAPPER_UPPER cat $tree/f; unshare -m cat $tree/f; } | xargs"
+check "below a shell there, too" says "a a" \
+  env WRAPPER_UPPER=$room/up/a sh -c "unshare -m sh -c 'cat $tree/f; env -u WRAPPER_UPPER cat $tree/f; :' | xargs"
+cat > thread.py <<'END'
+import os, sys, threading
+def read(): print(open(sys.argv[1]).read().strip(), flush=True)
+read()
+while os.getppid() == int(sys.argv[2]):
+    pass
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+END
+orphan() { # its parent, and with it the markers, are gone when the thread begins
+  env WRAPPER_UPPER=$room/up/a sh -c "env -i $(command -v env) python3 thread.py $tree/f \$\$ > thread.out & until [ -s thread.out ]; do sleep 0.01; done"
+  within 10 sh -c '[ $(wc -l < thread.out) = 2 ]' && says "a a" xargs < thread.out
+}
+check "a new thread of an orphan sees what its process does" orphan
+cat > title.py <<'END'
+import ctypes, os, sys
+first = open(sys.argv[1]).read().strip() if sys.argv[2] == "before" else ""
+fields = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
+start, end = int(fields[47]), int(fields[48])
+title = (b"a title of its own " * 500)[: end - start]
+ctypes.memmove(start, title, len(title))
+try:
+    print(first, open(sys.argv[1]).read().strip())
+except OSError as error:
+    print(first, error.strerror)
+END
+check "a title in place of the environment, after the first look" says "a a" \
+  sh -c "WRAPPER_UPPER=$room/up/a setsid -w python3 title.py $tree/f before"
+check "before it: with vellum run the view stays" says "a" \
+  sh -c "$vellum run --at $tree --upper $room/up/a -- python3 title.py $tree/f after | xargs"
 check "a view nobody uses is dropped" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"
 check "and comes back as it was" says a in_view up/a cat "$tree/f"
 check "list shows a view's upper" sh -c "$vellum run --at $tree --upper up/a -- sh -c 'cat $tree/f; $vellum views --list $tree' | grep -q up/a"
@@ -93,6 +132,12 @@ end_views
 check "mount with --strict and another prefix" views --strict --env-prefix MINE
 check "the other prefix" says a env MINE_UPPER=$room/up/a cat "$tree/f"
 check "the default one is nothing special then" says original env WRAPPER_UPPER=$room/up/a cat "$tree/f"
+check "strict: a title in place of the environment is refused" says "Permission denied" \
+  sh -c "MINE_UPPER=$room/up/a python3 title.py $tree/f after | xargs"
+check "strict: a view by inheritance in a namespace" says a \
+  env MINE_UPPER=$room/up/a sh -c "unshare -m sh -c 'env -u MINE_UPPER cat $tree/f; :'; :"
+check "strict: nor is there a way around by a child in a namespace" refused "Permission denied" \
+  env MINE_UPPER=$room/up/a unshare -m sh -c "exec env -u MINE_UPPER sh -c 'MINE_UPPER=$room/up/b sh -c \"env -u MINE_UPPER cat $tree/f\"'"
 check "strict: another namespace is refused" \
   refused "Permission denied" env MINE_UPPER=$room/up/a unshare --pid --mount --fork --mount-proc cat "$tree/f"
 
