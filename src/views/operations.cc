@@ -35,6 +35,7 @@ class InOuterNumbers final : public fuse::DirPlusSink {
     if (entry.node == NodeId::kNone) return sink_.add(name, entry, next);
     fuse::Entry shown = entry;
     shown.node = outer(view_.index, entry.node);
+    shown.generation = view_.serial;
     if (!sink_.add(name, shown, next)) return false;
     view_.known.fetch_add(1, std::memory_order_relaxed);
     return true;

@@ -267,6 +267,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
     while (index < views_.size() && views_[index]) ++index;
     if (index >= kMaxViews) return fail(ENFILE);
     view->index = static_cast<ViewIndex>(index);
+    view->serial = ++last_serial_;
     view->notifier = make_notifier_(view->index);
     fuse::Connection connection = connection_;
     connection.notifier = view->notifier.get();

@@ -39,6 +39,7 @@ constexpr ViewIndex kMaxViews = 1 << 15;
 
 struct View {
   ViewIndex index = kOriginal;
+  std::uint64_t serial = 0;  // unlike the number never used again: the generation of its nodes, in file handles
   std::uint32_t uid = 0;
   std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
   std::string layers;                             // what they are, and the uid
@@ -149,6 +150,7 @@ class ViewTable {
   SharedMutex numbers_;  // before mutex_
   mutable SharedMutex mutex_;
   std::vector<ViewRef> views_ VELLUM_GUARDED_BY(mutex_);
+  std::uint64_t last_serial_ VELLUM_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<std::string, ViewIndex> by_layers_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, ViewIndex> by_upper_ VELLUM_GUARDED_BY(mutex_);
 };

@@ -231,6 +231,7 @@ fuse::Entry Views::show_own(const ViewRef& view, fuse::Entry entry) {
   if (entry.node == NodeId::kNone) return entry;
   view->known.fetch_add(1, std::memory_order_relaxed);
   entry.node = outer(view->index, entry.node);
+  entry.generation = view->serial;
   return entry;
 }
 

@@ -127,8 +127,33 @@ in_turns() {
   [ "$reads" -le 3 ] || { echo "$reads READs"; return 1; }
 }
 check "two views in turns read their data once" in_turns
+# A file handle outlives its view, whose number the next one gets.
+cat > handle.py <<'END'
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_ubyte * 128)]
+tree, take = sys.argv[1:]
+handle, mount = Handle(128, 0), ctypes.c_int()
+if take == "take":
+    assert libc.name_to_handle_at(-100, f"{tree}/sub/deep/file".encode(), ctypes.byref(handle), ctypes.byref(mount), 0) == 0
+    print(handle.bytes, handle.type, bytes(handle.handle[: handle.bytes]).hex())
+else:
+    size, kind, text = take.split()
+    handle.bytes, handle.type = int(size), int(kind)
+    handle.handle[: handle.bytes] = bytes.fromhex(text)
+    held = open(f"{tree}/sub/deep/file")
+    fd = libc.open_by_handle_at(os.open(tree, os.O_RDONLY), ctypes.byref(handle), os.O_RDONLY)
+    print(os.read(fd, 10) if fd >= 0 else os.strerror(ctypes.get_errno()))
+END
+mkdir -p low{1,2}/sub/deep && echo 1 > low1/sub/deep/file && echo 2 > low2/sub/deep/file
+check "no view is left" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"
+check "a file handle taken in a view" sh -c "WRAPPER_LOWER=$room/low1 python3 handle.py $tree take > handle.out"
+check "which then ends" within 10 sh -c "[ \$($vellum views --list --json $tree | grep -c '\"view\"') = 1 ]"
+check "is nothing in the next one" says "Stale file handle" env WRAPPER_LOWER=$room/low2 python3 handle.py "$tree" "$(cat handle.out)"
 check "stats" sh -c "$vellum stats $tree | grep -q LOOKUP"
 end_views
+check "nfs_filehandles are refused" refused "nfs_filehandles" "$vellum" views -o nfs_filehandles "$tree"
 check "mount with --strict and another prefix" views --strict --env-prefix MINE
 check "the other prefix" says a env MINE_UPPER=$room/up/a cat "$tree/f"
 check "the default one is nothing special then" says original env WRAPPER_UPPER=$room/up/a cat "$tree/f"
