@@ -49,7 +49,7 @@ std::expected<void, std::string> ViewTable::open_original() {
   // Whoever was in the directory before it was covered still changes it behind the mount.
   options.timeout_seconds = std::min(options.timeout_seconds, 1.0);
   auto engine = overlay::Overlay::create(options);
-  if (!engine) return std::unexpected(engine.error());
+  if (!engine) return std::unexpected(engine.error().why);
   const auto covered = sys::open(settings_.original.c_str(), O_PATH | O_DIRECTORY);
   const auto place = covered ? sys::place_of(*covered) : fail(covered.error());
   if (!place) return std::unexpected(place.error().message());
@@ -248,8 +248,8 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   auto engine = overlay::Overlay::create(options);
   if (!engine) {
     log::warning("view of uid {} on {}: {}", uid, markers.upper.empty() ? join_layers(markers.lowers) : markers.upper,
-                 engine.error());
-    return fail(EINVAL);
+                 engine.error().why);
+    return fail(engine.error().error);  // with_room() has to know for want of what
   }
   auto view = std::make_shared<View>();
   view->uid = uid;

@@ -6,7 +6,8 @@
 // A view lives while a process, an open file or the kernel's cache refers to it, and as long as the idle time says.
 // Threads: safe. Errors: those of opening the layers as the process that names them; EBUSY for an upper that another
 // view writes to, also where that view uses the rights of a group that the process has not; ELOOP for layers in the
-// mount itself; EINVAL where the layers cannot be stacked (the log says why).
+// mount itself; EINVAL where the layers cannot be stacked (the log says why) or are more than 500; E2BIG for markers
+// that no execve(2) takes.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

@@ -43,6 +43,15 @@ check "a relative marker is an error" refused "Invalid argument" env WRAPPER_UPP
 check "a layer in the mount itself is an error" refused "symbolic links" env WRAPPER_UPPER=$tree/sub cat "$tree/f"
 ln -s "$tree/sub" into
 check "nor by a symlink" refused "symbolic links" env WRAPPER_UPPER=$room/into cat "$tree/f"
+many_layers() { # COUNT COMMAND...
+  local lowers
+  lowers=$(printf "$room/low:%.0s" $(seq "$1"))
+  env WRAPPER_LOWER="${lowers%:}" "${@:2}"
+}
+check "500 layers" says low many_layers 500 cat "$tree/f"
+check "501 are refused" refused "Invalid argument" many_layers 501 cat "$tree/f"
+check "also with those of the view around" refused "Invalid argument" \
+  many_layers 300 sh -c "WRAPPER_LOWER=\$WRAPPER_LOWER:$tree cat $tree/f"
 check "two views on one upper with other lowers" refused "busy" \
   in_view up/a sh -c "exec 3< $tree/f; WRAPPER_LOWER=$room/low cat $tree/f"
 check "--deny" refused "not supported" "$room/deniedcat" "$tree/f"
