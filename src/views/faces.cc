@@ -100,6 +100,14 @@ std::optional<NodeId> Faces::show(NodeId parent, std::string_view name, ViewInde
   return child->id;
 }
 
+bool Faces::has_face(NodeId parent, std::string_view name, ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  const Face* in = find(parent);
+  if (in == nullptr) return false;
+  const auto child = in->children.find(std::string(name));
+  return child != in->children.end() && child->second->bound.contains(view);
+}
+
 bool Faces::shows_face(NodeId parent, std::string_view name, ViewIndex view) const {
   const MutexLock lock(mutex_);
   const Face* in = find(parent);

@@ -57,7 +57,8 @@ class Faces {
   // Nothing: there the view's own node is shown.
   std::optional<fuse::NodeId> show(fuse::NodeId parent, std::string_view name, ViewIndex view, fuse::NodeId node,
                                    Released& released);
-  // Whether that name is a face for the view at present.
+  // Whether the view has, or had, something at the face of that name; and whether the name is a face for it at present.
+  bool has_face(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
   bool shows_face(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
   void set_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
   bool is_apart(fuse::NodeId parent, std::string_view name, ViewIndex view) const;

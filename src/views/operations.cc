@@ -105,8 +105,19 @@ Result<fuse::Entry> Views::mkdir(const Caller& caller, NodeId parent, std::strin
                                  std::uint32_t umask) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
   const fuse::Entry entry = TRY(at->mkdir(caller, at.node, name, mode, umask));
+  if (at.face) let_go(parent, name, at.view->index);
   changed(at, name);
   return show(at, parent, name, entry);
+}
+
+// The kernel may have forgotten the directory that had the name before, and another worker be about to hear of it: then
+// the new one can be a face, too.
+void Views::let_go(NodeId parent, std::string_view name, ViewIndex view) const {
+  constexpr int kTries = 20;
+  constexpr std::chrono::microseconds kStep{50};
+  for (int tries = 0; tries < kTries && faces_.has_face(parent, name, view); ++tries) {
+    std::this_thread::sleep_for(kStep);
+  }
 }
 
 Status Views::unlink(const Caller& caller, NodeId parent, std::string_view name) {

@@ -142,6 +142,7 @@ class Views final : public fuse::Filesystem {
   fuse::Entry show_own(const ViewRef& view, fuse::Entry entry);
   fuse::AttrReply show(const Where& at, fuse::AttrReply reply);
   fuse::OpenReply show(const Where& at, fuse::OpenReply reply);
+  void let_go(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
   void changed(const Where& at, std::string_view name = {});
   void release_all(const Faces::Released& released);
   Result<bool> must_part(const fuse::Caller& caller, const Where& parent, fuse::NodeId outer_parent,
