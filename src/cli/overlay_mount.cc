@@ -66,7 +66,7 @@ void start_logging(const OverlayCommand& command) {
 
 int serve_overlay(const std::string& program, const OverlayCommand& command, fuse::Daemon& daemon) {
   auto overlay = overlay::Overlay::create(command.overlay);
-  if (!overlay) return daemon.fail(fmt::format("{}: {}", program, overlay.error()));
+  if (!overlay) return daemon.fail(fmt::format("{}: {}", program, overlay.error().why));
   overlay::Overlay& engine = **overlay;
   Serving what = serving(command, program, engine.writable());
   what.on_workers = [&engine](unsigned workers) { engine.set_workers(workers); };

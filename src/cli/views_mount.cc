@@ -29,6 +29,9 @@ Parsed<OverlayCommand> overlay_part(const ViewsCommand& command) {
       parsed->overlay.lower_dirs != std::vector<std::string>{"unused"}) {
     return std::unexpected("lowerdir=, upperdir= and workdir= are what each process says for itself");
   }
+  if (parsed->overlay.nfs_filehandles) {
+    return std::unexpected("nfs_filehandles: who opens a file by its handle may be in another view, or in none");
+  }
   parsed->overlay.lower_dirs.clear();
   // Layers that users name must not lend them root's rights, unless whoever mounts says so.
   const auto asked = [&list](std::string_view word) {

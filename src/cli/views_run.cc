@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
+#include <thread>
 
 #include "base/result.h"
 #include "cli/option_text.h"
@@ -45,6 +47,22 @@ Status run_to_end(const std::vector<std::string>& arguments) {
   const sys::ChildExit exit = TRY(sys::wait_for(child.pid));
   if (!said.empty()) fmt::print(stderr, "{}", said);
   return exit.success() ? Status{} : fail(ECHILD);
+}
+
+// Of those who find nothing mounted there at the same time one mounts; the others wait for that. The lock is on the
+// directory itself, so whoever comes later opens what was mounted, and finds that it serves views.
+std::string mount_once(const RunCommand& run) {
+  constexpr auto kStep = std::chrono::milliseconds(20);
+  constexpr int kTries = 500;
+  if (serves_views(run.at)) return "";
+  const auto directory = sys::open(run.at.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!directory) return fmt::format("{}: {}", run.at, directory.error().message());
+  for (int tries = 0; !sys::lock_exclusive(*directory); ++tries) {
+    if (tries == kTries) return fmt::format("cannot mount at {}: somebody else has locked it", run.at);
+    std::this_thread::sleep_for(kStep);
+  }
+  if (serves_views(run.at) || run_to_end({kSelf, "views", "--env-prefix", run.prefix, run.at})) return "";
+  return fmt::format("cannot mount at {}", run.at);
 }
 
 int status_of(const sys::ChildExit& exit) {
@@ -107,8 +125,7 @@ int run_inside(const RunCommand& run) {
   return status.empty() ? kCannotRun : std::atoi(status.c_str());
 }
 
-int run_in_namespace(const RunCommand& run) {
-  const auto cwd = sys::current_directory();
+int run_in_namespace(const RunCommand& run, const std::string& cwd) {
   if (const Status entered = sys::enter_own_namespaces(); !entered) {
     return refuse(fmt::format("cannot make a mount namespace: {}", entered.error().message()));
   }
@@ -127,7 +144,7 @@ int run_in_namespace(const RunCommand& run) {
   if (!child) return refuse(child.error().message());
   if (*child == 0) {
     RunCommand inner = run;
-    inner.inside = cwd.value_or("");
+    inner.inside = cwd;
     become_command(inner);
   }
   sys::ignore_signals(kFromTerminal);
@@ -144,24 +161,24 @@ int run_in_view(RunCommand run) {
   if (!run.inside.empty()) return run_inside(run);
   if (run.lowers.empty() && run.upper.empty())
     return refuse("name an upper directory with --upper, or lower ones with --lower");
+  // The command is to start in it, in the view: that takes its path.
   const auto cwd = sys::current_directory();
+  if (!cwd) return refuse(fmt::format("the working directory cannot be told: {}", cwd.error().message()));
   for (std::string& lower : run.lowers) lower = absolute(lower);
   for (std::string* path : {&run.upper, &run.work, &run.at}) {
     if (!path->empty()) *path = absolute(*path);
   }
-  if (run.at.empty() && !run.own_namespace) run.at = serving_mount_above(cwd.value_or("/"));
+  if (run.at.empty() && !run.own_namespace) run.at = serving_mount_above(*cwd);
   if (run.at.empty()) return refuse("the working directory is in no vellum views mount: name one with --at");
-  if (run.own_namespace) return run_in_namespace(run);
-  if (!serves_views(run.at) && !run_to_end({kSelf, "views", "--env-prefix", run.prefix, run.at})) {
-    return refuse(fmt::format("cannot mount at {}", run.at));
-  }
+  if (run.own_namespace) return run_in_namespace(run, *cwd);
+  if (const std::string wrong = mount_once(run); !wrong.empty()) return refuse(wrong);
   const auto set = [&run](const char* name, const std::string& value) {
     return sys::set_environment(run.prefix + name, value.empty() ? nullptr : &value);
   };
   if (!set("_LOWER", views::join_layers(run.lowers)) || !set("_UPPER", run.upper) || !set("_WORK", run.work)) {
     return refuse("no room for the environment");
   }
-  std::vector<std::string> again = {kSelf, "run", "--inside", cwd.value_or("/"), "--"};
+  std::vector<std::string> again = {kSelf, "run", "--inside", *cwd, "--"};
   again.insert(again.end(), run.command.begin(), run.command.end());
   return refuse(sys::exec_program(again).message());
 }

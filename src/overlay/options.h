@@ -29,6 +29,8 @@ struct IdRange {
   std::uint64_t length = 0;
 };
 
+constexpr std::size_t kMaxLowers = 500;  // as kernel overlayfs
+
 struct Options {
   std::vector<std::string> lower_dirs;  // topmost first
   std::string upper_dir;                // empty: read-only

@@ -44,13 +44,21 @@ struct OverlayStats {
   std::uint64_t bytes_read = 0, bytes_written = 0;
 };
 
+// Why there is no overlay: a line for the user, and the error where one was behind it.
+struct NotStarted {
+  std::string why;
+  Errno error{EINVAL};
+};
+
 class Overlay : public fuse::Filesystem {
  public:
-  static std::expected<std::unique_ptr<Overlay>, std::string> create(const Options& options);
+  static std::expected<std::unique_ptr<Overlay>, NotStarted> create(const Options& options);
   ~Overlay() override;
 
   bool writable() const { return upper_ != nullptr; }
   OverlayStats stats() const;
+  // Where a directory is now, from the root; ENOENT: it was removed.
+  Result<std::string> path_of(fuse::NodeId directory);
   // How many threads may call this at once, once that is known.
   void set_workers(unsigned workers) { workers_.store(workers); }
   // What a read of the virtual attribute system.vellum.stats on the root answers. Set before serving.
@@ -112,9 +120,9 @@ class Overlay : public fuse::Filesystem {
   explicit Overlay(const Options& options);
 
   // --- start.cc
-  std::expected<void, std::string> open_layers();
-  std::expected<void, std::string> open_work_dir();
-  std::expected<void, std::string> open_plain();
+  std::expected<void, NotStarted> open_layers();
+  std::expected<void, NotStarted> open_work_dir();
+  std::expected<void, NotStarted> open_plain();
   void probe_upper();
   void make_root();
   void clean_work_dir();

@@ -16,12 +16,18 @@
 namespace vellum::overlay {
 namespace {
 
-constexpr std::size_t kMaxLowers = 500;  // as kernel overlayfs
+using Failure = std::unexpected<NotStarted>;
 
-using Failure = std::unexpected<std::string>;
+Failure bad(std::string why, Errno error = Errno(EINVAL)) {
+  return Failure(NotStarted{.why = std::move(why), .error = error});
+}
 
-Failure bad(std::string_view option, std::string_view path, std::string_view what) {
-  return Failure(fmt::format("{}={}: {}", option, path, what));
+Failure bad(std::string_view option, std::string_view path, std::string_view what, Errno error = Errno(EINVAL)) {
+  return bad(fmt::format("{}={}: {}", option, path, what), error);
+}
+
+Failure bad(std::string_view option, std::string_view path, Errno error) {
+  return bad(option, path, error.message(), error);
 }
 
 IdMap make_ids(const std::vector<IdRange>& ranges, bool to_root, std::optional<std::uint32_t> to_id) {
@@ -77,9 +83,11 @@ Overlay::Overlay(const Options& options)
 
 Overlay::~Overlay() = default;
 
-std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Options& options) {
+std::expected<std::unique_ptr<Overlay>, NotStarted> Overlay::create(const Options& options) {
   // Objects behind O_PATH fds are reached by it; without it marks would be overlooked and wrong content shown.
-  if (!sys::open("/proc/self/fd", O_PATH | O_DIRECTORY)) return Failure("/proc is not mounted, and is needed");
+  if (const auto proc = sys::open("/proc/self/fd", O_PATH | O_DIRECTORY); !proc) {
+    return bad("/proc is not mounted, and is needed", proc.error());
+  }
   std::unique_ptr<Overlay> overlay(new Overlay(options));
   auto opened = options.plain ? overlay->open_plain() : overlay->open_layers();
   if (!opened) return Failure(opened.error());
@@ -91,10 +99,10 @@ std::expected<std::unique_ptr<Overlay>, std::string> Overlay::create(const Optio
   return overlay;
 }
 
-std::expected<void, std::string> Overlay::open_layers() {
-  if (options_.lower_dirs.empty()) return Failure("lowerdir= is missing: name at least one lower layer");
+std::expected<void, NotStarted> Overlay::open_layers() {
+  if (options_.lower_dirs.empty()) return bad("lowerdir= is missing: name at least one lower layer");
   if (options_.lower_dirs.size() > kMaxLowers) {
-    return Failure(
+    return bad(
         fmt::format("lowerdir=: {} layers given, at most {} are possible", options_.lower_dirs.size(), kMaxLowers));
   }
   bool xattrs = !options_.no_xattrs;
@@ -102,7 +110,7 @@ std::expected<void, std::string> Overlay::open_layers() {
   layers_.push_back(nullptr);
   if (!options_.upper_dir.empty()) {
     auto opened = open_layer(0, options_.upper_dir, xattrs, trusted);
-    if (!opened) return bad("upperdir", options_.upper_dir, opened.error().message());
+    if (!opened) return bad("upperdir", options_.upper_dir, opened.error());
     if (options_.any_owner) opened->override_name.clear();
     layers_[0] = std::make_unique<Layer>(std::move(*opened));
     upper_ = layers_[0].get();
@@ -110,10 +118,10 @@ std::expected<void, std::string> Overlay::open_layers() {
   }
   for (const std::string& path : options_.lower_dirs) {
     auto opened = open_layer(static_cast<LayerIndex>(layers_.size()), path, xattrs, trusted);
-    if (!opened) return bad("lowerdir", path, opened.error().message());
+    if (!opened) return bad("lowerdir", path, opened.error());
     // What cannot be listed cannot be merged; better said now than at the first ls.
     auto readable = sys::read_dir(*opened->root, [](std::string_view, std::uint64_t, unsigned char) { return false; });
-    if (!readable) return bad("lowerdir", path, readable.error().message());
+    if (!readable) return bad("lowerdir", path, readable.error());
     if (options_.any_owner) opened->override_name.clear();
     layers_.push_back(std::make_unique<Layer>(std::move(*opened)));
     numbers_.add_device(layers_.back()->device);
@@ -127,9 +135,9 @@ std::expected<void, std::string> Overlay::open_layers() {
   return {};
 }
 
-std::expected<void, std::string> Overlay::open_plain() {
+std::expected<void, NotStarted> Overlay::open_plain() {
   auto opened = open_layer(0, options_.upper_dir, !options_.no_xattrs, false);
-  if (!opened) return bad("directory", options_.upper_dir, opened.error().message());
+  if (!opened) return bad("directory", options_.upper_dir, opened.error());
   opened->override_name.clear();
   opened->plain = true;
   layers_.push_back(std::make_unique<Layer>(std::move(*opened)));
@@ -140,12 +148,12 @@ std::expected<void, std::string> Overlay::open_plain() {
   return {};
 }
 
-std::expected<void, std::string> Overlay::open_work_dir() {
-  if (options_.work_dir.empty()) return Failure("workdir= is missing: upperdir= needs one, on the same file system");
+std::expected<void, NotStarted> Overlay::open_work_dir() {
+  if (options_.work_dir.empty()) return bad("workdir= is missing: upperdir= needs one, on the same file system");
   auto root = sys::open(options_.work_dir.c_str(), O_RDONLY | O_DIRECTORY);
-  if (!root) return bad("workdir", options_.work_dir, root.error().message());
+  if (!root) return bad("workdir", options_.work_dir, root.error());
   auto st = sys::statx(*root, "");
-  if (!st) return bad("workdir", options_.work_dir, st.error().message());
+  if (!st) return bad("workdir", options_.work_dir, st.error());
   if (st->dev != upper_->device) {
     return bad("workdir", options_.work_dir,
                fmt::format("is not on the file system of upperdir={}", options_.upper_dir));
@@ -166,10 +174,10 @@ std::expected<void, std::string> Overlay::open_work_dir() {
                "is in use by another mount; two mounts on one upperdir corrupt each other");
   }
   if (auto made = sys::mkdir(*work_root_, "work", 0700); !made && made.error() != EEXIST) {
-    return bad("workdir", options_.work_dir, made.error().message());
+    return bad("workdir", options_.work_dir, made.error());
   }
   auto work = sys::openat(*work_root_, "work", O_RDONLY | O_DIRECTORY);
-  if (!work) return bad("workdir", options_.work_dir, work.error().message());
+  if (!work) return bad("workdir", options_.work_dir, work.error());
   work_ = std::make_shared<const sys::UniqueFd>(std::move(*work));
   // What is made in it must not inherit from it, nor be seen there.
   for (const char* acl : {kDefaultAcl, kAccessAcl}) ignore(sys::removexattr(*work_, "", acl));
@@ -182,13 +190,13 @@ std::expected<void, std::string> Overlay::open_work_dir() {
   clean_work_dir();
   // Not writable is found out here, by the first thing we write. A full disk can be cleaned up by way of the mount.
   auto probe = sys::openat(*work_, "#probe", O_CREAT | O_WRONLY | O_TRUNC, 0600);
-  if (!possible(probe)) return bad("workdir", options_.work_dir, probe.error().message());
+  if (!possible(probe)) return bad("workdir", options_.work_dir, probe.error());
   ignore(sys::unlink(*work_, "#probe"));
   if (volatile_) {
     ignore(sys::mkdir(*work_, "incompat", 0700));
     auto incompat = sys::openat(*work_, "incompat", O_PATH | O_DIRECTORY);
     auto marked = incompat ? sys::mkdir(*incompat, "volatile", 0700) : Status(fail(incompat.error()));
-    if (!marked) return bad("workdir", options_.work_dir, marked.error().message());
+    if (!marked) return bad("workdir", options_.work_dir, marked.error());
   }
   return {};
 }

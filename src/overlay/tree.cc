@@ -58,6 +58,15 @@ std::string Overlay::path_in(const Node& dir, LayerIndex index) const {
   return base;
 }
 
+Result<std::string> Overlay::path_of(fuse::NodeId id) {
+  const NodeRef dir = TRY(dir_for(id));
+  const ReadLock tree(tree_mutex_);
+  for (const Node* at = dir.get(); at != nullptr; at = at->parent) {
+    if (at->nameless.load(std::memory_order_acquire)) return fail(ENOENT);
+  }
+  return path_in(*dir, 0);
+}
+
 Result<DirFd> Overlay::dir_fd(Node& dir, LayerIndex index) {
   // Upwards to the nearest directory that is open, then down again, one component at a time: no path limit, no
   // symlink followed, nothing above the layer's root ever named.

@@ -38,7 +38,7 @@ std::optional<NodeId> Faces::bound(NodeId face, ViewIndex view) const {
   const Face* at = find(face);
   if (at == nullptr) return std::nullopt;
   const auto found = at->bound.find(view);
-  return found == at->bound.end() ? std::nullopt : std::optional(found->second);
+  return found == at->bound.end() ? std::nullopt : std::optional(found->second.node);
 }
 
 Result<Faces::Place> Faces::place(NodeId face) const {
@@ -48,25 +48,29 @@ Result<Faces::Place> Faces::place(NodeId face) const {
   return Place{.parent = at->parent->id, .name = at->name};
 }
 
-void Faces::bind_locked(Face& face, ViewIndex view, NodeId node, Released& released) {
-  auto [slot, fresh] = face.bound.try_emplace(view, node);
-  if (!fresh) {
-    released.emplace_back(view, slot->second);
-    if (slot->second == node) return;
-    by_node_.erase(raw(outer(view, slot->second)));
-    slot->second = node;
+NodeId Faces::bind_locked(Face& face, ViewIndex view, NodeId node, Released& released) {
+  const auto [slot, fresh] = face.bound.try_emplace(view, Binding{.node = node});
+  if (fresh) {
+    by_node_[raw(outer(view, node))] = &face;
+  } else {
+    released.emplace_back(view, node);
   }
-  by_node_[raw(outer(view, node))] = &face;
+  return slot->second.node;
 }
 
-void Faces::bind(NodeId face, ViewIndex view, NodeId node, Released& released) {
+void Faces::unbind_locked(const Face& face, ViewIndex view, NodeId node) {
+  const auto found = by_node_.find(raw(outer(view, node)));
+  if (found != by_node_.end() && found->second == &face) by_node_.erase(found);
+}
+
+Result<NodeId> Faces::bind(NodeId face, ViewIndex view, NodeId node, Released& released) {
   const MutexLock lock(mutex_);
   Face* at = find(face);
   if (at == nullptr || at->parent == nullptr) {
     released.emplace_back(view, node);
-    return;
+    return fail(ESTALE);
   }
-  bind_locked(*at, view, node, released);
+  return bind_locked(*at, view, node, released);
 }
 
 std::optional<NodeId> Faces::show(NodeId parent, std::string_view name, ViewIndex view, NodeId node,
@@ -85,10 +89,23 @@ std::optional<NodeId> Faces::show(NodeId parent, std::string_view name, ViewInde
     made->depth = in->depth + 1;
     child = made.get();
     faces_.emplace(raw(made->id), std::move(made));
+  } else if (const auto bound = child->bound.find(view); bound != child->bound.end() && bound->second.node != node) {
+    // Whoever is in the directory that had the name before stays there.
+    bound->second.left = true;
+    in->apart.emplace(std::string(name), view);
+    return std::nullopt;
   }
   ++child->lookups;
   bind_locked(*child, view, node, released);
   return child->id;
+}
+
+bool Faces::has_face(NodeId parent, std::string_view name, ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  const Face* in = find(parent);
+  if (in == nullptr) return false;
+  const auto child = in->children.find(std::string(name));
+  return child != in->children.end() && child->second->bound.contains(view);
 }
 
 bool Faces::shows_face(NodeId parent, std::string_view name, ViewIndex view) const {
@@ -110,16 +127,33 @@ bool Faces::is_apart(NodeId parent, std::string_view name, ViewIndex view) const
   return in != nullptr && in->apart.contains(std::pair(std::string(name), view));
 }
 
-void Faces::clear_apart(NodeId parent, std::string_view name, ViewIndex view) {
+void Faces::vacate(NodeId parent, std::string_view name, ViewIndex view) {
   const MutexLock lock(mutex_);
-  if (Face* in = find(parent)) in->apart.erase(std::pair(std::string(name), view));
+  Face* in = find(parent);
+  if (in == nullptr) return;
+  in->apart.erase(std::pair(std::string(name), view));
+  const auto child = in->children.find(std::string(name));
+  if (child == in->children.end()) return;
+  if (const auto bound = child->second->bound.find(view); bound != child->second->bound.end())
+    bound->second.left = true;
+}
+
+bool Faces::is_double(NodeId face, ViewIndex view) const {
+  const MutexLock lock(mutex_);
+  // Below a directory that is a node of the view's own, all are.
+  for (const Face* at = find(face); at != nullptr && at->parent != nullptr; at = at->parent) {
+    const auto bound = at->bound.find(view);
+    if (bound != at->bound.end() && bound->second.left) return true;
+    if (at->parent->apart.contains(std::pair(at->name, view))) return true;
+  }
+  return false;
 }
 
 void Faces::drop_unused(Face* face, Released& released) {
   while (face->parent != nullptr && face->lookups == 0 && face->children.empty()) {
-    for (const auto& [view, node] : face->bound) {
-      released.emplace_back(view, node);
-      by_node_.erase(raw(outer(view, node)));
+    for (const auto& [view, bound] : face->bound) {
+      released.emplace_back(view, bound.node);
+      unbind_locked(*face, view, bound.node);
     }
     Face* parent = face->parent;
     parent->children.erase(face->name);
@@ -134,15 +168,6 @@ void Faces::forget(NodeId id, std::uint64_t count, Released& released) {
   if (face == nullptr || face->parent == nullptr) return;
   face->lookups -= std::min(face->lookups, count);
   drop_unused(face, released);
-}
-
-Result<std::string> Faces::path(NodeId face) const {
-  const MutexLock lock(mutex_);
-  std::string path;
-  const Face* at = find(face);
-  if (at == nullptr) return fail(ESTALE);
-  for (; at->parent != nullptr; at = at->parent) path = path.empty() ? at->name : at->name + "/" + path;
-  return path;
 }
 
 void Faces::shown(NodeId parent, std::string_view name, NodeId node) {
@@ -222,7 +247,7 @@ void Faces::drop(ViewIndex view) {
   const MutexLock lock(mutex_);
   for (const auto& [id, face] : faces_) {
     if (const auto found = face->bound.find(view); found != face->bound.end()) {
-      by_node_.erase(raw(outer(view, found->second)));
+      unbind_locked(*face, view, found->second.node);
       face->bound.erase(found);
     }
     absl::erase_if(face->apart, [&](const auto& entry) { return entry.second == view; });

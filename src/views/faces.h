@@ -9,8 +9,13 @@
 // A face can be neither removed nor renamed for one view alone. set_apart() gives a name a node of its own in one view;
 // answering ESTALE then makes the kernel look the name up again, and the operation goes on with that node.
 //
-// Each binding (face, view) holds one lookup of the engine's node. Where a node is said to be replaced or released,
-// that lookup is the caller's to give back. Threads: safe (leaf locks, short).
+// The directory that a view has at a face never becomes another one while the face lives: the kernel keeps the face for
+// whoever has it as working directory or open. vacate() says that the view's directory of a name was renamed or
+// removed; what comes to that name next is shown by a node of its own, until the kernel has forgotten the face.
+// A directory may thus have two numbers in one view: is_double().
+//
+// Each binding (face, view) holds one lookup of the engine's node. Where a node is said to be released, that lookup is
+// the caller's to give back. Threads: safe (leaf locks, short).
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -45,22 +50,23 @@ class Faces {
     std::string name;
   };
   Result<Place> place(fuse::NodeId face) const;
-  // From now on `node` is what the view has there. What was there before, or `node` itself if it was, is released.
-  void bind(fuse::NodeId face, ViewIndex view, fuse::NodeId node, Released& released);
+  // What the view has there: `node`, unless it has something already; then `node` is released. ESTALE: no such face.
+  Result<fuse::NodeId> bind(fuse::NodeId face, ViewIndex view, fuse::NodeId node, Released& released);
 
   // The face that stands for a directory called `name` in the face `parent`, looked up once more by the kernel.
   // Nothing: there the view's own node is shown.
   std::optional<fuse::NodeId> show(fuse::NodeId parent, std::string_view name, ViewIndex view, fuse::NodeId node,
                                    Released& released);
-  // Whether that name is a face for the view at present.
+  // Whether the view has, or had, something at the face of that name; and whether the name is a face for it at present.
+  bool has_face(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
   bool shows_face(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
   void set_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
   bool is_apart(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
-  void clear_apart(fuse::NodeId parent, std::string_view name, ViewIndex view);
+  void vacate(fuse::NodeId parent, std::string_view name, ViewIndex view);
+  // Whether the kernel may know what the view has at a face by a node of the view's own as well.
+  bool is_double(fuse::NodeId face, ViewIndex view) const;
 
   void forget(fuse::NodeId face, std::uint64_t count, Released& released);
-  // Where a face lies below the root, as a path.
-  Result<std::string> path(fuse::NodeId face) const;
   // The kernel looked this name up and got a view's own node, in the mount's numbers; and what it forgot of such nodes.
   void shown(fuse::NodeId parent, std::string_view name, fuse::NodeId node);
   void forgotten(fuse::NodeId node, std::uint64_t count);
@@ -87,13 +93,17 @@ class Faces {
   bool contested(Time now) const;
 
  private:
+  struct Binding {
+    fuse::NodeId node;
+    bool left = false;  // it is not what has that name any more
+  };
   struct Face {
     fuse::NodeId id = fuse::NodeId::kNone;
     Face* parent = nullptr;
     std::string name;
     unsigned depth = 0;
     std::uint64_t lookups = 0;
-    absl::flat_hash_map<ViewIndex, fuse::NodeId> bound;
+    absl::flat_hash_map<ViewIndex, Binding> bound;
     absl::flat_hash_map<std::string, Face*> children;
     absl::flat_hash_set<std::pair<std::string, ViewIndex>> apart;
     struct Told {
@@ -111,7 +121,8 @@ class Faces {
   };
   const Face* find(fuse::NodeId id) const VELLUM_REQUIRES(mutex_);
   Face* find(fuse::NodeId id) VELLUM_REQUIRES(mutex_);
-  void bind_locked(Face& face, ViewIndex view, fuse::NodeId node, Released& released) VELLUM_REQUIRES(mutex_);
+  fuse::NodeId bind_locked(Face& face, ViewIndex view, fuse::NodeId node, Released& released) VELLUM_REQUIRES(mutex_);
+  void unbind_locked(const Face& face, ViewIndex view, fuse::NodeId node) VELLUM_REQUIRES(mutex_);
   void drop_unused(Face* face, Released& released) VELLUM_REQUIRES(mutex_);
 
   const unsigned depth_;

@@ -3,6 +3,11 @@
 #include <fmt/format.h>
 
 namespace vellum::views {
+namespace {
+
+constexpr std::size_t kLongest = 32 * 4096;  // MAX_ARG_STRLEN
+
+}  // namespace
 
 std::string default_work_dir(std::string_view upper) {
   while (upper.ends_with('/')) upper.remove_suffix(1);
@@ -38,6 +43,10 @@ std::string join_layers(const std::vector<std::string>& layers) {
   return text;
 }
 
+bool is_environment(std::string_view text) {
+  return text.empty() || text.substr(0, text.find('\0')).find('=') != std::string_view::npos;
+}
+
 std::optional<Markers> parse_markers(std::string_view environment, std::string_view prefix) {
   Markers markers;
   while (!environment.empty()) {
@@ -49,12 +58,16 @@ std::optional<Markers> parse_markers(std::string_view environment, std::string_v
     const auto value = [&variable](std::string_view name) -> std::optional<std::string_view> {
       return variable.starts_with(name) ? std::optional(variable.substr(name.size())) : std::nullopt;
     };
+    if (variable.size() > kLongest) {
+      markers.too_long |= value("_LOWER=") || value("_UPPER=") || value("_WORK=");
+      continue;
+    }
     // Where a name is there twice, getenv(3) finds the first.
     if (auto lowers = value("_LOWER="); lowers && markers.lowers.empty()) markers.lowers = split_layers(*lowers);
     if (auto upper = value("_UPPER="); upper && markers.upper.empty()) markers.upper = *upper;
     if (auto work = value("_WORK="); work && markers.work.empty()) markers.work = *work;
   }
-  if (markers.lowers.empty() && markers.upper.empty()) return std::nullopt;
+  if (markers.lowers.empty() && markers.upper.empty() && !markers.too_long) return std::nullopt;
   return markers;
 }
 

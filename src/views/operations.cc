@@ -35,6 +35,7 @@ class InOuterNumbers final : public fuse::DirPlusSink {
     if (entry.node == NodeId::kNone) return sink_.add(name, entry, next);
     fuse::Entry shown = entry;
     shown.node = outer(view_.index, entry.node);
+    shown.generation = view_.serial;
     if (!sink_.add(name, shown, next)) return false;
     view_.known.fetch_add(1, std::memory_order_relaxed);
     return true;
@@ -72,7 +73,9 @@ Result<fuse::AttrReply> Views::setattr(const Caller& caller, NodeId node, const 
   const Where at = TRY(where(caller, node, change.handle));
   fuse::SetAttr own = change;
   if (own.handle) own.handle = inner(*own.handle);
-  return show(at, TRY(at->setattr(caller, at.node, own)));
+  const fuse::AttrReply reply = TRY(at->setattr(caller, at.node, own));
+  changed(at);
+  return show(at, reply);
 }
 
 Result<std::string> Views::readlink(const Caller& caller, NodeId node) {
@@ -85,24 +88,43 @@ Result<std::string> Views::readlink(const Caller& caller, NodeId node) {
 Result<fuse::Entry> Views::symlink(const Caller& caller, NodeId parent, std::string_view name,
                                    std::string_view target) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
-  return show(at, parent, name, TRY(at->symlink(caller, at.node, name, target)));
+  const fuse::Entry entry = TRY(at->symlink(caller, at.node, name, target));
+  changed(at, name);
+  return show(at, parent, name, entry);
 }
 
 Result<fuse::Entry> Views::mknod(const Caller& caller, NodeId parent, std::string_view name, std::uint32_t mode,
                                  dev_t rdev, std::uint32_t umask) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
-  return show(at, parent, name, TRY(at->mknod(caller, at.node, name, mode, rdev, umask)));
+  const fuse::Entry entry = TRY(at->mknod(caller, at.node, name, mode, rdev, umask));
+  changed(at, name);
+  return show(at, parent, name, entry);
 }
 
 Result<fuse::Entry> Views::mkdir(const Caller& caller, NodeId parent, std::string_view name, std::uint32_t mode,
                                  std::uint32_t umask) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
-  return show(at, parent, name, TRY(at->mkdir(caller, at.node, name, mode, umask)));
+  const fuse::Entry entry = TRY(at->mkdir(caller, at.node, name, mode, umask));
+  if (at.face) let_go(parent, name, at.view->index);
+  changed(at, name);
+  return show(at, parent, name, entry);
+}
+
+// The kernel may have forgotten the directory that had the name before, and another worker be about to hear of it: then
+// the new one can be a face, too.
+void Views::let_go(NodeId parent, std::string_view name, ViewIndex view) const {
+  constexpr int kTries = 20;
+  constexpr std::chrono::microseconds kStep{50};
+  for (int tries = 0; tries < kTries && faces_.has_face(parent, name, view); ++tries) {
+    std::this_thread::sleep_for(kStep);
+  }
 }
 
 Status Views::unlink(const Caller& caller, NodeId parent, std::string_view name) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
-  return at->unlink(caller, at.node, name);
+  TRY(at->unlink(caller, at.node, name));
+  changed(at, name);
+  return {};
 }
 
 bool Views::is_empty(const Caller& caller, const ViewRef& view, NodeId dir) {
@@ -135,7 +157,8 @@ Status Views::rmdir(const Caller& caller, NodeId parent, std::string_view name) 
     return fail(ESTALE);
   }
   TRY(at->rmdir(caller, at.node, name));
-  faces_.clear_apart(parent, name, at.view->index);
+  if (at.face) faces_.vacate(parent, name, at.view->index);
+  changed(at, name);
   return {};
 }
 
@@ -162,7 +185,9 @@ Status Views::rename(const Caller& caller, NodeId parent, std::string_view name,
       in->forget(entry->node, 1);
       faces_.moved(outer(view, entry->node), dir, at);
     }
-    is_dir ? faces_.set_apart(dir, at, view) : faces_.clear_apart(dir, at, view);
+    faces_.vacate(dir, at, view);
+    if (is_dir) faces_.set_apart(dir, at, view);
+    changed(in, at);
   };
   settle(from, parent, name);
   settle(to, new_parent, new_name);
@@ -173,7 +198,9 @@ Result<fuse::Entry> Views::link(const Caller& caller, NodeId node, NodeId new_pa
   const Where from = TRY(where(caller, node));
   const Where to = TRY(where(caller, new_parent, W_OK | X_OK));
   if (from.view != to.view) return fail(EXDEV);
-  return show(to, new_parent, new_name, TRY(to->link(caller, from.node, to.node, new_name)));
+  const fuse::Entry entry = TRY(to->link(caller, from.node, to.node, new_name));
+  changed(to, new_name);
+  return show(to, new_parent, new_name, entry);
 }
 
 // --- Files
@@ -187,6 +214,7 @@ Result<fuse::Created> Views::create(const Caller& caller, NodeId parent, std::st
                                     std::uint32_t mode, std::uint32_t umask) {
   const Where at = TRY(where(caller, parent, W_OK | X_OK));
   fuse::Created created = TRY(at->create(caller, at.node, name, flags, mode, umask));
+  changed(at, name);
   created.entry = show(at, parent, name, created.entry);
   created.open = show({.view = at.view, .node = {}, .face = false}, created.open);
   return created;
@@ -328,7 +356,9 @@ Status Views::access(const Caller& caller, NodeId node, int mask) {
 Status Views::setxattr(const Caller& caller, NodeId node, std::string_view name, std::span<const std::byte> value,
                        fuse::XattrFlags flags) {
   const Where at = TRY(where(caller, node));
-  return at->setxattr(caller, at.node, name, value, flags);
+  TRY(at->setxattr(caller, at.node, name, value, flags));
+  changed(at);
+  return {};
 }
 
 Result<std::string> Views::getxattr(const Caller& caller, NodeId node, std::string_view name) {
@@ -348,7 +378,9 @@ Result<std::string> Views::listxattr(const Caller& caller, NodeId node) {
 
 Status Views::removexattr(const Caller& caller, NodeId node, std::string_view name) {
   const Where at = TRY(where(caller, node));
-  return at->removexattr(caller, at.node, name);
+  TRY(at->removexattr(caller, at.node, name));
+  changed(at);
+  return {};
 }
 
 }  // namespace vellum::views

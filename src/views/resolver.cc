@@ -1,6 +1,8 @@
 #include "views/resolver.h"
 
 #include <algorithm>
+#include <ranges>
+#include <utility>
 
 #include "base/log.h"
 
@@ -54,80 +56,136 @@ Result<ViewRef> Resolver::view_of(const fuse::Caller& caller) {
   return resolve(pid, caller.uid, 0);
 }
 
-// `generation` 0: the requester itself; above: its ancestors, which lend their view but are refused nothing.
+Result<Resolver::Environment> Resolver::environment_of(pid_t pid) {
+  const std::string text = TRY(ask(sys::process_environ, pid));
+  return Environment{
+      .markers = parse_markers(text, settings_.prefix), .hash = absl::HashOf(text), .rewritten = !is_environment(text)};
+}
+
+// Up to the first with a view of its own, then down again. `generation` 0: the requester itself; above: its ancestors,
+// which lend their view but are refused nothing.
 Result<ViewRef> Resolver::resolve(pid_t pid, std::uint32_t uid, unsigned generation) {
-  const bool itself = generation == 0;
-  const auto nobody = [&] { return itself ? stranger() : Result<ViewRef>(views_.original()); };
-  const auto unknown = [&](Errno error) {
-    const bool untold = out_of_sight(error) || (!itself && error == E2BIG);
-    return untold ? nobody() : Result<ViewRef>(fail(error));
+  std::vector<std::pair<pid_t, Looked>> below;
+  Step at{.pid = pid, .itself = generation == 0, .told = generation == 0};
+  ViewRef view;
+  for (; !view; ++generation) {
+    Looked looked = TRY(look(at, uid, generation));
+    view = looked.view;
+    const pid_t seen = std::exchange(at, looked.above).pid;
+    below.emplace_back(seen, std::move(looked));
+    if (!view && (at.pid <= 0 || generation >= kMostGenerations)) view = views_.original();
+  }
+  for (auto& [process, looked] : below | std::views::reverse) {
+    if (!looked.view && !may_use(*view, looked.ids)) return fail(EACCES);
+    looked.known.view = view;
+    if (looked.keep) remember(process, std::move(looked.known));
+  }
+  return view;
+}
+
+Result<bool> Resolver::is_denied(pid_t process) {
+  if (settings_.denied.empty()) return false;
+  const std::string command = TRY(ask(sys::process_command, process));
+  return std::ranges::find(settings_.denied, command) != settings_.denied.end();
+}
+
+// One of our own user's that only root may look at (PR_SET_DUMPABLE, a program that may be run but not read): it may
+// have markers.
+bool Resolver::is_hidden(pid_t pid, Errno error, std::uint32_t uid) {
+  if ((error != EACCES && error != EPERM) || uid != self_) return false;
+  const auto ids = ask(sys::process_ids, pid);
+  return ids && ids->one_uid() && ids->uid == self_;
+}
+
+Result<Resolver::Looked> Resolver::look(const Step& at, std::uint32_t uid, unsigned generation) {
+  const pid_t pid = at.pid;
+  const auto sees = [](ViewRef view) {
+    Looked looked;
+    looked.view = std::move(view);
+    return looked;
+  };
+  const auto nobody = [&]() -> Result<Looked> { return sees(at.told ? TRY(stranger()) : views_.original()); };
+  const auto unknown = [&](Errno error) -> Result<Looked> {
+    if (at.itself && is_hidden(pid, error, uid)) return fail(EACCES);
+    const bool untold = out_of_sight(error) || (!at.itself && error == E2BIG);
+    return untold ? nobody() : Result<Looked>(fail(error));
   };
   const auto stat = ask(sys::process_stat, pid);
   if (!stat) return unknown(stat.error());
   const auto known = find(pid);
-  if (known && still_true(*known, pid, stat->image, uid)) return known->view;
+  if (known && still_true(*known, pid, stat->image, uid)) return sees(known->view);
 
   // In the middle of an execve() there is no environment yet, and where the main thread has ended no more.
   const bool same_process = known && known->uid == uid && known->image.start == stat->image.start;
-  if (stat->image.environ_end == 0 && same_process) return known->view;
+  if (stat->image.environ_end == 0 && same_process) return sees(known->view);
   const auto program = ask(sys::process_program, pid);
   if (!program) return unknown(program.error());
-  const auto ids = ask(sys::process_ids, pid);
+  auto ids = ask(sys::process_ids, pid);
   if (!ids) return unknown(ids.error());
-  if (ids->process == sys::this_process()) return views_.original();
+  if (ids->process == sys::this_process()) return sees(views_.original());
   // A program that runs with other rights than those of who started it takes no orders from that environment.
   if (!ids->one_uid() || !ids->one_gid() || ids->uid != uid || program->secure) return nobody();
-  if (itself && !settings_.denied.empty()) {
-    const auto command = ask(sys::process_command, pid);
-    if (!command) return unknown(command.error());
-    if (std::ranges::find(settings_.denied, *command) != settings_.denied.end()) return fail(ENOTSUP);
-  }
-  const auto environment = ask(sys::process_environ, pid);
+  const auto denied = is_denied(ids->process);
+  if (!denied) return unknown(denied.error());
+  if (at.itself && *denied) return fail(ENOTSUP);
+  const auto environment = environment_of(pid);
   if (!environment) return unknown(environment.error());
-  const auto markers = parse_markers(*environment, settings_.prefix);
-  if (markers && !sys::shares_root(pid)) return nobody();
 
-  Known now{.image = stat->image,
-            .program = program->mark,
-            .uid = uid,
-            .inherited = !markers,
-            .random = sys::addresses_are_random(pid),
-            .environment = absl::HashOf(*environment),
-            .view = nullptr};
+  Looked looked;
+  looked.above.pid = stat->parent;
+  looked.known = {.image = stat->image,
+                  .program = program->mark,
+                  .uid = uid,
+                  .inherited = true,
+                  .random = sys::addresses_are_random(pid),
+                  .environment = environment->hash,
+                  .view = nullptr};
+  looked.keep = stat->image.environ_end != 0 && !*denied;
+  looked.ids = std::move(*ids);
+  const std::optional<Markers>& markers = environment->markers;
+  if (markers && !sys::shares_root(pid)) {
+    // Paths mean something else there; what an ancestor said before means what it meant to that.
+    const auto parents = environment_of(stat->parent);
+    if (!parents && !out_of_sight(parents.error())) return fail(parents.error());
+    if (!parents || parents->markers != markers) return sees(TRY(stranger()));
+    looked.above.told = true;
+    if (same_process && known->inherited) looked.view = known->view;
+    return looked;
+  }
   if (markers) {
-    const auto around = [&] { return view_around(*stat, uid, *markers, generation); };
-    auto view = views_.with_room([&] { return views_.view_for(*markers, *ids, around); });
+    std::optional<Result<ViewRef>> found;
+    const auto around = [&] {
+      if (!found) found = view_around(*stat, uid, *markers, generation);
+      return *found;
+    };
+    auto view = views_.with_room([&] { return views_.view_for(*markers, looked.ids, around); });
     ignore(sys::act_as(nullptr));
     if (!view) {
       log::debug("pid {}: its view cannot be opened: {}", pid, view.error().message());
-      return view;
+      return fail(view.error());
     }
-    now.view = *view;
-  } else if (same_process && known->inherited) {
-    now.view = known->view;
-  } else {
-    now.view = TRY(inherit(*stat, uid, generation));
-    if (!may_use(*now.view, *ids)) return fail(EACCES);
+    looked.known.inherited = false;
+    looked.view = std::move(*view);
+    return looked;
   }
-  const ViewRef view = now.view;
-  if (stat->image.environ_end != 0) remember(pid, std::move(now));
-  return view;
-}
-
-Result<ViewRef> Resolver::inherit(const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation) {
-  if (stat.parent <= 0 || generation >= kMostGenerations) return views_.original();
-  return resolve(stat.parent, uid, generation + 1);
+  if (same_process && (known->inherited || (environment->rewritten && known->program == program->mark))) {
+    looked.view = known->view;
+  } else if (looked.ids.process != pid) {
+    looked.above = {.pid = looked.ids.process, .itself = at.itself, .told = at.told};
+  } else if (at.told && environment->rewritten && settings_.strict) {
+    return fail(EACCES);
+  }
+  return looked;
 }
 
 // What a process would see without its markers: the view of the nearest ancestor that has others, or none.
 Result<ViewRef> Resolver::view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers,
                                       unsigned generation) {
   for (; generation < kMostGenerations && stat.parent > 0; ++generation) {
-    const auto environment = ask(sys::process_environ, stat.parent);
+    const auto environment = environment_of(stat.parent);
     if (!environment && !out_of_sight(environment.error()) && environment.error() != E2BIG)
       return fail(environment.error());
-    const auto theirs = environment ? parse_markers(*environment, settings_.prefix) : std::nullopt;
-    if (theirs != markers) return resolve(stat.parent, uid, generation + 1);
+    if (!environment || environment->markers != markers) return resolve(stat.parent, uid, generation + 1);
     const auto above = ask(sys::process_stat, stat.parent);
     if (!above && !out_of_sight(above.error())) return fail(above.error());
     if (!above) break;

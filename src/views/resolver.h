@@ -4,11 +4,12 @@
 // other markers are both noticed. Each request asks for the program alone, the quicker half; sweep() asks for the
 // start time. Between two sweeps a pid can only come back to a fork of the same program, which has the same view.
 // A process without markers keeps what it got from its ancestors when these are gone.
+// A thread sees what the first thread of its process does.
 // Whose environment counts: processes whose four uids all are the requester's, whose four gids are one, and whose root
-// directory and mount namespace are ours. Everybody else is a stranger: passed through, or refused with EACCES where
-// `strict`.
+// directory and mount namespace are ours, or the same environment's an ancestor's for whom they are. Everybody else is
+// a stranger: passed through, or refused with EACCES where `strict`; so is who wrote something else over it.
 // Markers that name what cannot be opened give the error, never another view; so does what we have no descriptor or
-// memory to look at.
+// memory to look at, and a process of the daemon's own user that the daemon may not look at (EACCES).
 // Threads: safe.
 #pragma once
 
@@ -20,6 +21,7 @@
 
 #include "base/mutex.h"
 #include "fuse/filesystem.h"
+#include "sys/capabilities.h"
 #include "sys/proc.h"
 #include "views/view.h"
 
@@ -62,12 +64,35 @@ class Resolver {
   auto ask(Read read, pid_t pid) -> decltype(read(pid));
   static bool still_true(const Known& known, pid_t pid, const sys::ProcessImage& image, std::uint32_t uid);
   void remember(pid_t pid, Known known);
+  // What counts of an environment; the text itself may be large.
+  struct Environment {
+    std::optional<Markers> markers;
+    std::size_t hash = 0;
+    bool rewritten = false;
+  };
+  Result<Environment> environment_of(pid_t pid);
+  // On the way up from the requester.
+  struct Step {
+    pid_t pid = 0;
+    bool itself = false;  // the requester, or its first thread
+    bool told = false;    // so, or it is below in the same environment: then nothing but a view will do where `strict`
+  };
+  struct Looked {
+    ViewRef view;  // null: that of who is above
+    Step above;
+    Known known;  // to remember, with the view
+    bool keep = false;
+    sys::ProcessIds ids;
+  };
   Result<ViewRef> stranger() const;
   Result<ViewRef> resolve(pid_t pid, std::uint32_t uid, unsigned generation);
+  Result<Looked> look(const Step& at, std::uint32_t uid, unsigned generation);
+  Result<bool> is_denied(pid_t process);
+  bool is_hidden(pid_t pid, Errno error, std::uint32_t uid);
   Result<ViewRef> view_around(sys::ProcessStat stat, std::uint32_t uid, const Markers& markers, unsigned generation);
-  Result<ViewRef> inherit(const sys::ProcessStat& stat, std::uint32_t uid, unsigned generation);
 
   const Settings settings_;
+  const std::uint32_t self_ = sys::privileges().euid;
   ViewTable& views_;
   static constexpr std::size_t kShards = 16;
   std::array<Shard, kShards> shards_;

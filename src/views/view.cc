@@ -49,7 +49,7 @@ std::expected<void, std::string> ViewTable::open_original() {
   // Whoever was in the directory before it was covered still changes it behind the mount.
   options.timeout_seconds = std::min(options.timeout_seconds, 1.0);
   auto engine = overlay::Overlay::create(options);
-  if (!engine) return std::unexpected(engine.error());
+  if (!engine) return std::unexpected(engine.error().why);
   const auto covered = sys::open(settings_.original.c_str(), O_PATH | O_DIRECTORY);
   const auto place = covered ? sys::place_of(*covered) : fail(covered.error());
   if (!place) return std::unexpected(place.error().message());
@@ -104,6 +104,7 @@ Result<ViewTable::Layers> ViewTable::find_layers(const Markers& markers, const V
   }
   layers.key += '|';
   const auto add = [&](const std::string& path) -> Status {
+    if (layers.lowers.size() == overlay::kMaxLowers) return fail(EINVAL);
     layers.lowers.push_back(TRY(find_layer(path)));
     layers.key += layers.lowers.back().key + ",";
     return {};
@@ -182,6 +183,8 @@ Result<ViewRef> ViewTable::known(const Layers& layers, const sys::ProcessIds& id
 
 Result<ViewRef> ViewTable::view_for(const Markers& markers, const sys::ProcessIds& ids,
                                     const std::function<Result<ViewRef>()>& around) {
+  if (markers.too_long) return fail(E2BIG);
+  if (markers.lowers.size() > overlay::kMaxLowers) return fail(EINVAL);
   // As itself the daemon does what root, or its own user, may do anyway.
   std::shared_ptr<const sys::Identity> identity;
   if (ids.uid != self_) {
@@ -245,8 +248,8 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
   auto engine = overlay::Overlay::create(options);
   if (!engine) {
     log::warning("view of uid {} on {}: {}", uid, markers.upper.empty() ? join_layers(markers.lowers) : markers.upper,
-                 engine.error());
-    return fail(EINVAL);
+                 engine.error().why);
+    return fail(engine.error().error);  // with_room() has to know for want of what
   }
   auto view = std::make_shared<View>();
   view->uid = uid;
@@ -264,6 +267,7 @@ Result<ViewRef> ViewTable::make(const Markers& markers, std::shared_ptr<const sy
     while (index < views_.size() && views_[index]) ++index;
     if (index >= kMaxViews) return fail(ENFILE);
     view->index = static_cast<ViewIndex>(index);
+    view->serial = ++last_serial_;
     view->notifier = make_notifier_(view->index);
     fuse::Connection connection = connection_;
     connection.notifier = view->notifier.get();

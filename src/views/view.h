@@ -6,7 +6,8 @@
 // A view lives while a process, an open file or the kernel's cache refers to it, and as long as the idle time says.
 // Threads: safe. Errors: those of opening the layers as the process that names them; EBUSY for an upper that another
 // view writes to, also where that view uses the rights of a group that the process has not; ELOOP for layers in the
-// mount itself; EINVAL where the layers cannot be stacked (the log says why).
+// mount itself; EINVAL where the layers cannot be stacked (the log says why) or are more than 500; E2BIG for markers
+// that no execve(2) takes.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -39,6 +40,7 @@ constexpr ViewIndex kMaxViews = 1 << 15;
 
 struct View {
   ViewIndex index = kOriginal;
+  std::uint64_t serial = 0;  // unlike the number never used again: the generation of its nodes, in file handles
   std::uint32_t uid = 0;
   std::shared_ptr<const sys::Identity> identity;  // null: the daemon's own rights
   std::string layers;                             // what they are, and the uid
@@ -149,6 +151,7 @@ class ViewTable {
   SharedMutex numbers_;  // before mutex_
   mutable SharedMutex mutex_;
   std::vector<ViewRef> views_ VELLUM_GUARDED_BY(mutex_);
+  std::uint64_t last_serial_ VELLUM_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<std::string, ViewIndex> by_layers_ VELLUM_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, ViewIndex> by_upper_ VELLUM_GUARDED_BY(mutex_);
 };

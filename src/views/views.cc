@@ -86,6 +86,7 @@ Status Views::init(fuse::Connection& connection) {
   inner.notifier = connection.notifier;
   connection = inner;
   table_.agreed(connection);
+  notices_.start(*notifier_);
   watcher_ = std::thread([this] { watch(); });
   return {};
 }
@@ -97,6 +98,7 @@ void Views::destroy() {
   }
   watch_wake_.notify_all();
   if (watcher_.joinable()) watcher_.join();
+  notices_.stop();
   table_.destroy_all();
 }
 
@@ -115,9 +117,9 @@ Result<NodeId> Views::bound(const ViewRef& view, NodeId face) {
   }
   const ReadLock numbers(table_.numbers());
   Faces::Released released;
-  faces_.bind(face, view->index, entry.node, released);
+  const Result<NodeId> node = faces_.bind(face, view->index, entry.node, released);
   release_all(released);
-  return entry.node;
+  return node;
 }
 
 Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId node) {
@@ -134,9 +136,18 @@ Result<Views::Where> Views::where(const fuse::Caller& caller, NodeId node) {
   return at;
 }
 
-// The covered directory's own of that path, as the thread acts now.
+// Where the covered directory's own of a face is now: it may have been renamed since it was entered.
+Result<std::string> Views::path_of(NodeId face) const {
+  if (face == NodeId::kRoot) return std::string();
+  if (const auto known = faces_.bound(face, kOriginal)) return table_.original()->engine->path_of(*known);
+  const Faces::Place place = TRY(faces_.place(face));
+  const std::string above = TRY(path_of(place.parent));
+  return above.empty() ? place.name : above + "/" + place.name;
+}
+
+// The covered directory's own, by its path, as the thread acts now.
 Result<sys::UniqueFd> Views::walk_to(NodeId face) const {
-  const std::string path = face == NodeId::kRoot ? std::string() : TRY(faces_.path(face));
+  const std::string path = TRY(path_of(face));
   return table_.with_room([&] {
     return path.empty() ? sys::reopen(original_, O_PATH | O_DIRECTORY)
                         : sys::open_beneath(original_, path, O_PATH | O_DIRECTORY);
@@ -210,10 +221,17 @@ void Views::release_all(const Faces::Released& released) {
   }
 }
 
+// After a change of a directory: where the kernel knows it by a node of the view's own as well, it caches what that
+// says.
+void Views::changed(const Where& at, std::string_view name) {
+  if (at.face && faces_.is_double(at.asked, at.view->index)) notices_.tell(outer(at.view->index, at.node), name);
+}
+
 fuse::Entry Views::show_own(const ViewRef& view, fuse::Entry entry) {
   if (entry.node == NodeId::kNone) return entry;
   view->known.fetch_add(1, std::memory_order_relaxed);
   entry.node = outer(view->index, entry.node);
+  entry.generation = view->serial;
   return entry;
 }
 

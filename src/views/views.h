@@ -4,7 +4,8 @@
 // the process that made it; any other node, and every open file, belongs to the view that handed it out. Numbers are
 // told apart as numbers.h says. Each request runs with the rights of its view: the engine of a user's view acts as that
 // user, not as the daemon.
-// Threads: as fuse::Filesystem; one thread of its own lets go of processes that ended and of views nobody uses.
+// Threads: as fuse::Filesystem; one thread of its own lets go of processes that ended and of views nobody uses, one
+// tells the kernel what changed (notices.h).
 #pragma once
 
 #include <chrono>
@@ -21,6 +22,7 @@
 #include "sys/capabilities.h"
 #include "sys/fd.h"
 #include "views/faces.h"
+#include "views/notices.h"
 #include "views/resolver.h"
 #include "views/view.h"
 
@@ -130,6 +132,7 @@ class Views final : public fuse::Filesystem {
   }
   Result<sys::Identity> identity_of(const fuse::Caller& caller) const;
   Status act_as_caller(const fuse::Caller& caller) const;
+  Result<std::string> path_of(fuse::NodeId face) const;
   Result<sys::UniqueFd> walk_to(fuse::NodeId face) const;
   Status judge(const fuse::Caller& caller, const Where& at, int rights) const;
   fuse::Attr told(fuse::NodeId face, fuse::Attr attr, std::uint32_t caller);
@@ -139,6 +142,8 @@ class Views final : public fuse::Filesystem {
   fuse::Entry show_own(const ViewRef& view, fuse::Entry entry);
   fuse::AttrReply show(const Where& at, fuse::AttrReply reply);
   fuse::OpenReply show(const Where& at, fuse::OpenReply reply);
+  void let_go(fuse::NodeId parent, std::string_view name, ViewIndex view) const;
+  void changed(const Where& at, std::string_view name = {});
   void release_all(const Faces::Released& released);
   Result<bool> must_part(const fuse::Caller& caller, const Where& parent, fuse::NodeId outer_parent,
                          std::string_view name);
@@ -152,6 +157,7 @@ class Views final : public fuse::Filesystem {
   ViewTable table_;
   Resolver resolver_;
   Faces faces_;
+  Notices notices_;
   fuse::Notifier* notifier_ = nullptr;
   std::function<std::string()> stats_text_;
 

@@ -72,6 +72,7 @@ done
 # Ending.
 for option in --fuse=yes --standalone; do
   for signal in TERM INT HUP; do
+    ended() {  # a shell has SIGINT ignored by what it puts in the background
       env --default-signal=INT "$m" --foreground $option -o basedir=store image m & local server=$!
       within 30 mountpoint m && cmp m/big src/big && kill -$signal $server && wait $server && ! mountpoint -q m
     }

@@ -99,3 +99,18 @@ sys.exit(not full or strays != set() or wrong != [])
 END
 printf original > "$tree/covered"
 check "out of descriptors: an error, never another view" python3 exhaust.py "$tree" "$room"
+end_views
+# Layers take descriptors; a view that there are none for is not said to be impossible, wherever they ran out.
+check "mount with 64 descriptors" prlimit --nofile=64:64 "$vellum" views "$tree" && mountpoints=("$tree")
+few_descriptors() {
+  local count layers said refusals=0
+  for count in $(seq 4 3 64); do
+    layers=$(printf "$room/lower:%.0s" $(seq "$count"))
+    said=$(WRAPPER_LOWER=${layers%:} cat "$tree/d1/file" 2>&1) && equal "$said" 1 && continue
+    [[ $said == *"Too many open files"* ]] || { echo "$count layers: $said"; return 1; }
+    refusals=$((refusals + 1))
+  done
+  [ $refusals -gt 0 ]
+}
+check "out of descriptors for layers: that error" few_descriptors
+check "and the next view is as ever" says 1 env WRAPPER_LOWER="$room/lower" cat "$tree/d1/file"

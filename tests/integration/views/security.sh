@@ -72,3 +72,45 @@ check "she sees her views only" sh -c "
   setpriv --reuid 1001 --regid 1001 --clear-groups env WRAPPER_UPPER=$room/alice/up3 $vellum views --list --json $tree | grep upper | grep -c bob | grep -qx 0"
 check "unmarked users share a sticky directory as ever" refused "not permitted" sh -c "
   setpriv --reuid 1001 --regid 1001 --clear-groups touch $tree/shared/hers && setpriv --reuid 1002 --regid 1002 --clear-groups rm -f $tree/shared/hers"
+
+# Many generations with large environments: each is looked at, none is kept.
+cat > large.py <<'END'
+import os, resource, sys
+tree, generations = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_STACK, (64 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+if generations < 0:
+    os.execve(sys.executable, ["python3", __file__, tree, str(-generations)], {f"X{n}": "y" * 100000 for n in range(55)})
+for generation in range(generations):
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.exit(open(f"{tree}/f").read() != "original\n")
+END
+chmod 644 large.py
+end_views
+"$vellum" views -f "$tree" & daemon=$! mountpoints=("$tree")
+check "mount in the foreground" within 10 mountpoint -q "$tree"
+check "a hundred generations with large environments" as 1001 env python3 "$room/large.py" "$tree" -100
+check "do not fill the daemon's memory" sh -c "grep VmHWM /proc/$daemon/status; [ \$(grep VmHWM /proc/$daemon/status | grep -o '[0-9]*') -lt 200000 ]"
+end_views
+wait $daemon
+
+# A daemon without rights may not look at each process of its own user's. (fusermount3 wants a user with a name.)
+nobody=$(id -u nobody)
+mkdir -p own/{tree,low} && echo original > own/tree/f && echo low > own/low/f && chown -R "$nobody:$nobody" own
+mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse
+tree=$room/own/tree
+install -m 711 /bin/cat "$room/unreadable"
+own() { as "$nobody" env WRAPPER_LOWER=$room/own/low "$@"; }
+check "mount as a user" as "$nobody" "$vellum" views "$tree" && mountpoints=("$tree")
+check "their own view" says low own cat "$tree/f"
+check "a program that may not be read is refused" refused "Permission denied" own "$room/unreadable" "$tree/f"
+check "and one that lets nobody look at it" refused "Permission denied" own python3 -c "
+import ctypes, sys
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+open(sys.argv[1])" "$tree/f"
+check "one that has looked before stays" says low own python3 -c "
+import ctypes, sys
+open(sys.argv[1])
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+print(open(sys.argv[1]).read().strip())" "$tree/f"

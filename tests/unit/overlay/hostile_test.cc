@@ -207,7 +207,7 @@ class Create : public ::testing::Test {
   }
   std::string error() const {
     auto made = Overlay::create(options_);
-    return made ? "" : made.error();
+    return made ? "" : made.error().why;
   }
   void expect_error(const std::string& option, const std::string& path, const std::string& part) {
     const std::string got = error();

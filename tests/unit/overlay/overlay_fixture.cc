@@ -78,7 +78,7 @@ OverlayFixture::~OverlayFixture() {
 void OverlayFixture::start() {
   auto created = Overlay::create(spec_.options);
   if (!created) {
-    ADD_FAILURE() << created.error();
+    ADD_FAILURE() << created.error().why;
     std::abort();
   }
   engine_ = std::move(*created);

@@ -38,9 +38,41 @@ TEST(Faces, GiveBackALookupForEachOneTooMany) {
   faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released);
   EXPECT_EQ(released, (Faces::Released{{1, NodeId{10}}}));
   released.clear();
-  faces.show(NodeId::kRoot, "src", 1, NodeId{12}, released);  // removed and made again
-  EXPECT_EQ(released, (Faces::Released{{1, NodeId{10}}}));
-  EXPECT_EQ(faces.bound(*face, 1), NodeId{12});
+  EXPECT_EQ(faces.bind(*face, 1, NodeId{12}, released), NodeId{10});
+  EXPECT_EQ(released, (Faces::Released{{1, NodeId{12}}}));
+}
+
+TEST(Faces, KeepWhatAViewHasThereWhileTheKernelKnowsThem) {
+  Faces faces(1);
+  Faces::Released released;
+  const auto face = faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released);
+  EXPECT_FALSE(faces.is_double(*face, 1));
+  faces.set_apart(NodeId::kRoot, "src", 1);
+  EXPECT_TRUE(faces.is_double(*face, 1));
+  faces.vacate(NodeId::kRoot, "src", 1);
+  EXPECT_TRUE(faces.is_double(*face, 1));
+  EXPECT_FALSE(faces.is_double(*face, 2));
+  EXPECT_FALSE(faces.show(NodeId::kRoot, "src", 1, NodeId{12}, released));  // made again
+  EXPECT_FALSE(faces.shows_face(NodeId::kRoot, "src", 1));
+  EXPECT_EQ(faces.bound(*face, 1), NodeId{10});
+  EXPECT_EQ(faces.show(NodeId::kRoot, "src", 2, NodeId{20}, released), face);
+  EXPECT_TRUE(released.empty());
+  faces.vacate(NodeId::kRoot, "src", 1);
+  faces.forget(*face, 2, released);
+  const auto later = faces.show(NodeId::kRoot, "src", 1, NodeId{14}, released);
+  ASSERT_TRUE(later);
+  EXPECT_NE(later, face);
+  EXPECT_FALSE(faces.is_double(*later, 1));
+}
+
+TEST(Faces, BelowOneThatWasRenamedAreDouble) {
+  Faces faces(2);
+  Faces::Released released;
+  const auto src = faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released);
+  const auto lib = faces.show(*src, "lib", 1, NodeId{11}, released);
+  faces.vacate(NodeId::kRoot, "src", 1);
+  EXPECT_TRUE(faces.is_double(*lib, 1));
+  EXPECT_FALSE(faces.is_double(NodeId::kRoot, 1));
 }
 
 TEST(Faces, GoWhenTheKernelForgotThemAllTheirLookups) {
@@ -76,7 +108,7 @@ TEST(Faces, ANameApartIsTheViewsOwn) {
   EXPECT_FALSE(faces.shows_face(NodeId::kRoot, "src", 1));
   EXPECT_TRUE(faces.shows_face(NodeId::kRoot, "src", 2));
   EXPECT_FALSE(faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released));
-  faces.clear_apart(NodeId::kRoot, "src", 1);
+  faces.vacate(NodeId::kRoot, "src", 1);
   EXPECT_TRUE(faces.show(NodeId::kRoot, "src", 1, NodeId{10}, released));
 }
 

@@ -36,6 +36,21 @@ TEST(Markers, LastVariableNeedsNoEnd) {
   EXPECT_EQ(markers->upper, "/c");
 }
 
+TEST(Markers, LongerThanAnExecveTakesAreNotKept) {
+  const auto markers = parse_markers("W_UPPER=/c" + std::string(1, '\0') + "W_LOWER=" + std::string(200'000, ':'), "W");
+  ASSERT_TRUE(markers);
+  EXPECT_TRUE(markers->too_long);
+  EXPECT_FALSE(parse_markers("OTHER=" + std::string(200'000, ':'), "W"));
+}
+
+TEST(Markers, ATitleIsNoEnvironment) {
+  EXPECT_TRUE(is_environment(""));
+  EXPECT_TRUE(is_environment("A=b"));
+  EXPECT_TRUE(is_environment(std::string("A=\0title", 8)));
+  EXPECT_FALSE(is_environment(std::string("my title\0A=b", 12)));
+  EXPECT_FALSE(is_environment(std::string(100, '\0')));
+}
+
 TEST(Layers, SplitAtColonsThatAreNotEscaped) {
   EXPECT_EQ(split_layers("/a:/b\\:c:/d\\\\"), (Layers{"/a", "/b:c", "/d\\"}));
   EXPECT_EQ(split_layers("::/a::"), (Layers{"/a"}));
