@@ -15,12 +15,13 @@ Status set(FdRef file, char value) {
   return {};
 }
 
-Status lock(FdRef file, int how) {
-  for (int tries = 0; ::flock(file.raw(), how | LOCK_NB) != 0; ++tries) {
-    constexpr int kMost = 500;
+// Anybody who may read the file can hold the lock: nobody waits for ever.
+Status lock(FdRef file, int how, std::chrono::milliseconds most) {
+  constexpr std::chrono::milliseconds kStep(10);
+  for (std::chrono::milliseconds waited(0); ::flock(file.raw(), how | LOCK_NB) != 0; waited += kStep) {
     if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno();
-    if (tries == kMost) return fail(EBUSY);
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (waited >= most) return fail(EBUSY);
+    std::this_thread::sleep_for(kStep);
   }
   return {};
 }
@@ -37,7 +38,7 @@ Result<UringPermit> UringPermit::take(const char* path) {
   UniqueFd file(::open(path, O_RDWR | O_CLOEXEC));
   if (!file) return fail_errno();
   // Whoever turned it on for a moment holds the lock: a Y seen without it might be gone before our INIT.
-  TRY(lock(file, LOCK_EX));
+  TRY(lock(file, LOCK_EX, std::chrono::seconds(5)));
   if (TRY(is_on(file))) {
     // Nobody but the administrator turns that off.
     return UringPermit(UniqueFd(), false);
@@ -51,7 +52,7 @@ Result<UringPermit> UringPermit::keep(const char* path) {
   if (!file) return fail_errno();
   // Most often it is off, and then whoever is turning it on need not be waited for.
   if (!TRY(is_on(file))) return fail(EOPNOTSUPP);
-  TRY(lock(file, LOCK_SH));
+  TRY(lock(file, LOCK_SH, std::chrono::seconds(1)));
   if (!TRY(is_on(file))) return fail(EOPNOTSUPP);
   return UringPermit(std::move(file), false);
 }
