@@ -359,7 +359,7 @@ TEST(CopyUp, AFullDiskAtTheStartChangesNoFormat) {
 // As ostree checkouts, cp -al and deduplicators leave them: a name in each of two layers, and one inode.
 TEST(CopyUp, HardLinksBetweenLayersAreFilesOfTheirOwn) {
   NOT_ON(kPeer, "the peer takes them for one file");
-  OverlayFixture fs({.lowers = {{{"a", File{"1"}}}, {{"y", File{"2"}}, {"z", File{"3"}}}}});
+  OverlayFixture fs({.lowers = {{{"a", File{"1"}}}, {{"y", File{"2"}}, {"z", File{"3"}}}}, .upper_on = Store::kTmpfs});
   fs.unmount();
   ASSERT_OK(::link(fs.lower("a", 0).c_str(), fs.lower("b", 1).c_str()));
   ASSERT_OK(::link(fs.lower("y", 1).c_str(), fs.upper("x").c_str()));
