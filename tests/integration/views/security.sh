@@ -91,7 +91,7 @@ chmod 644 large.py
 end_views
 "$vellum" views -f "$tree" & daemon=$! mountpoints=("$tree")
 check "mount in the foreground" within 10 mountpoint -q "$tree"
-check "a hundred generations with large environments" as 1001 env python3 "$room/large.py" "$tree" -100
+check "many generations with large environments" as 1001 env python3 "$room/large.py" "$tree" -240
 check "do not fill the daemon's memory" sh -c "grep VmHWM /proc/$daemon/status; [ \$(grep VmHWM /proc/$daemon/status | grep -o '[0-9]*') -lt 700000 ]"
 end_views
 wait $daemon
