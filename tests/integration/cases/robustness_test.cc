@@ -76,7 +76,8 @@ TEST(Robustness, NoServingThreadOverridesQuotas) {
   };
   const auto serving_with_it = [&] {
     return std::ranges::count_if(names_in(tasks), [&](const std::string& task) {
-      return read_file(tasks + "/" + task + "/comm").starts_with("fuse") && (effective(task) & kSysResource) != 0;
+      const std::string name = read_file(tasks + "/" + task + "/comm");
+      return (name == "fuse\n" || name == "fuse-ring\n") && (effective(task) & kSysResource) != 0;
     });
   };
   // A thread that has not come to its first request yet still has it.
