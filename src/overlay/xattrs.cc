@@ -31,11 +31,11 @@ Result<std::string> Overlay::getxattr(const fuse::Caller&, fuse::NodeId id, std:
   Place place = TRY(place_of(*node));
   auto disk = attribute_on_disk(*place.in, name);
   if (!disk) return fail(disk.error() == EPERM ? ENODATA : disk.error().value());
-  auto got = sys::getxattr(place.fd(), place.name, disk->c_str());
+  auto value = sys::getxattr(place.fd(), place.name, disk->c_str());
+  if (!is_acl_xattr(name)) return value;
   // A layer without ACLs has none: the kernel takes any other error for the answer to whether somebody may enter.
-  if (!got) return fail(got.error() == EOPNOTSUPP && is_acl_xattr(name) ? Errno(ENODATA) : got.error());
-  std::string& value = *got;
-  if (is_acl_xattr(name) && !(uids_.trivial() && gids_.trivial())) return map_acl(value, false);
+  if (!value && value.error() == EOPNOTSUPP) return fail(ENODATA);
+  if (value && !(uids_.trivial() && gids_.trivial())) return map_acl(*value, false);
   return value;
 }
 

@@ -245,34 +245,35 @@ TEST_P(StopSignal, UnmountsAndEnds) {
   EXPECT_EQ(status, 0);
 }
 
+// A mount in which a file is open, and so much of it not yet written out that ending takes a while.
+struct BeingWritten {
+  Place place;
+  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
+  std::string content = std::string(60'000'000, 'w');
+  Fd fd{place.at() + "/n", O_RDWR | O_CREAT, 0644};
+  BeingWritten() { EXPECT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size())); }
+};
+
 TEST_P(StopSignal, WhatWasWrittenToAnOpenFileArrives) {
   ABOUT_THE_COMMAND();
   NOT_ON(kPeer, "it loses what the writeback cache holds");
-  Place place;
-  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
-  ASSERT_EQ(mounted.status, 0) << mounted.output;
-  const std::string content(60'000'000, 'w');
-  Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
-  ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
-  ::kill(mounted.daemon, GetParam());
-  EXPECT_EQ(wait_for_end(mounted.daemon), 0);
-  EXPECT_EQ(read_file(place / "upper/n") == content, true);
+  BeingWritten file;
+  ASSERT_EQ(file.mounted.status, 0) << file.mounted.output;
+  ::kill(file.mounted.daemon, GetParam());
+  EXPECT_EQ(wait_for_end(file.mounted.daemon), 0);
+  EXPECT_EQ(read_file(file.place / "upper/n") == file.content, true);
 }
 
 // timeout(1) sends its signal to the process and then to its group, systemd SIGHUP behind SIGTERM.
 TEST_P(StopSignal, SaidTwiceLeavesNoDeadMount) {
   ABOUT_THE_COMMAND();
   NOT_ON(kPeer, "it loses what the writeback cache holds");
-  Place place;
-  Mounted mounted = run_fuse_overlayfs({"-o", place.layers(), place.at()});
-  ASSERT_EQ(mounted.status, 0) << mounted.output;
-  const std::string content(60'000'000, 'w');  // so that ending takes a while
-  Fd fd(place.at() + "/n", O_RDWR | O_CREAT, 0644);
-  ASSERT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
-  for (const int signal : {GetParam(), SIGHUP, SIGTERM}) ::kill(mounted.daemon, signal);
-  EXPECT_EQ(wait_for_end(mounted.daemon), 0);
-  EXPECT_FALSE(is_mountpoint(place.at()));
-  EXPECT_EQ(read_file(place / "upper/n") == content, true);
+  BeingWritten file;
+  ASSERT_EQ(file.mounted.status, 0) << file.mounted.output;
+  for (const int signal : {GetParam(), SIGHUP, SIGTERM}) ::kill(file.mounted.daemon, signal);
+  EXPECT_EQ(wait_for_end(file.mounted.daemon), 0);
+  EXPECT_FALSE(is_mountpoint(file.place.at()));
+  EXPECT_EQ(read_file(file.place / "upper/n") == file.content, true);
 }
 
 TEST(Command, EndingLeavesAnothersMountAlone) {
