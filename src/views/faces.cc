@@ -100,20 +100,24 @@ std::optional<NodeId> Faces::show(NodeId parent, std::string_view name, ViewInde
   return child->id;
 }
 
+Faces::Binding* Faces::binding(const Face& in, std::string_view name, ViewIndex view) {
+  const auto child = in.children.find(std::string(name));
+  if (child == in.children.end()) return nullptr;
+  const auto found = child->second->bound.find(view);
+  return found == child->second->bound.end() ? nullptr : &found->second;
+}
+
 bool Faces::has_face(NodeId parent, std::string_view name, ViewIndex view) const {
   const MutexLock lock(mutex_);
   const Face* in = find(parent);
-  if (in == nullptr) return false;
-  const auto child = in->children.find(std::string(name));
-  return child != in->children.end() && child->second->bound.contains(view);
+  return in != nullptr && binding(*in, name, view) != nullptr;
 }
 
 bool Faces::shows_face(NodeId parent, std::string_view name, ViewIndex view) const {
   const MutexLock lock(mutex_);
   const Face* in = find(parent);
-  if (in == nullptr || in->apart.contains(std::pair(std::string(name), view))) return false;
-  const auto child = in->children.find(std::string(name));
-  return child != in->children.end() && child->second->bound.contains(view);
+  return in != nullptr && !in->apart.contains(std::pair(std::string(name), view)) &&
+         binding(*in, name, view) != nullptr;
 }
 
 void Faces::set_apart(NodeId parent, std::string_view name, ViewIndex view) {
@@ -132,10 +136,7 @@ void Faces::vacate(NodeId parent, std::string_view name, ViewIndex view) {
   Face* in = find(parent);
   if (in == nullptr) return;
   in->apart.erase(std::pair(std::string(name), view));
-  const auto child = in->children.find(std::string(name));
-  if (child == in->children.end()) return;
-  if (const auto bound = child->second->bound.find(view); bound != child->second->bound.end())
-    bound->second.left = true;
+  if (Binding* const bound = binding(*in, name, view)) bound->left = true;
 }
 
 bool Faces::is_double(NodeId face, ViewIndex view) const {

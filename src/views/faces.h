@@ -119,6 +119,8 @@ class Faces {
     Place place;
     std::uint64_t lookups = 0;
   };
+  // What the view has at the face of that name; null: nothing.
+  static Binding* binding(const Face& in, std::string_view name, ViewIndex view);
   const Face* find(fuse::NodeId id) const VELLUM_REQUIRES(mutex_);
   Face* find(fuse::NodeId id) VELLUM_REQUIRES(mutex_);
   fuse::NodeId bind_locked(Face& face, ViewIndex view, fuse::NodeId node, Released& released) VELLUM_REQUIRES(mutex_);
